@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jax.extend.core import Primitive
-
 from axiom_jax._errors import UnsupportedPrimitive
 from axiom_jax._program import Equation, Program, Var
 
@@ -24,14 +22,14 @@ class Domain:
     Args:
         name: the word used in tables and messages.
         value: the class of its values; whatever is not an instance is a known array.
-        rules: from primitive to rule.
+        rules: from the name of a primitive to its rule (names, since not every primitive is public).
     """
 
     name: str
     value: type
-    rules: dict[Primitive, Rule] = field(default_factory=dict)
+    rules: dict[str, Rule] = field(default_factory=dict)
 
-    def rule(self, *primitives: Primitive) -> Callable[[Rule], Rule]:
+    def rule(self, *primitives: str) -> Callable[[Rule], Rule]:
         """Register the decorated function for some primitives; a second rule for one is refused."""
 
         def register(rule: Rule) -> Rule:
@@ -41,7 +39,8 @@ class Domain:
 
         return register
 
-    def define(self, primitive: Primitive, rule: Rule) -> None:
+    def define(self, primitive: str, rule: Rule) -> None:
+        """Register a rule for one primitive."""
         if primitive in self.rules:
             raise ValueError(f"domain {self.name} has a rule for {primitive} already")
         self.rules[primitive] = rule
@@ -71,27 +70,22 @@ def interpret(domain: Domain, program: Program, params: Sequence[Any], *inputs: 
         if all(map(domain.known, operands)):
             results = eqn.evaluate(*operands)
         else:
-            results = domain.rules[eqn.primitive](*operands, **eqn.params)
+            results = domain.rules[eqn.name](*operands, **eqn.params)
             results = tuple(results) if eqn.primitive.multiple_results else (results,)
         env.update(zip(eqn.outputs, results, strict=True))
     return env
 
 
-def missing(domain: Domain, program: Program, also: Iterable[Primitive] = ()) -> list[Equation]:
+def missing(domain: Domain, program: Program) -> list[Equation]:
     """Every equation on a varying operand for which the domain has no rule, in order."""
-    have = {*domain.rules, *also}
-    return [
-        eqn
-        for eqn in program.equations
-        if eqn.primitive not in have and not program.varying.isdisjoint(eqn.inputs)
-    ]
+    return [e for e in program.equations if e.name not in domain.rules and not program.varying.isdisjoint(e.inputs)]
 
 
-def require(domain: Domain, program: Program) -> None:
-    """Raise `UnsupportedPrimitive` listing all that is missing, if anything is."""
-    if gaps := missing(domain, program):
+def require(domain: Domain, program: Program, gaps: Iterable[Equation] | None = None) -> None:
+    """Raise `UnsupportedPrimitive` listing all that is missing (or `gaps`), if anything is."""
+    if gaps := list(missing(domain, program) if gaps is None else gaps):
         raise UnsupportedPrimitive(
-            f"The domain {domain.name} has no rule for {', '.join(sorted({e.primitive.name for e in gaps}))}.",
-            at="\n".join(dict.fromkeys(f"{eqn.at or 'unknown line'}: {eqn.primitive.name}" for eqn in gaps)),
+            f"The domain {domain.name} has no rule for {', '.join(sorted({e.name for e in gaps}))}.",
+            at="\n".join(dict.fromkeys(f"{eqn.at or 'unknown line'}: {eqn.name}" for eqn in gaps)),
             fix="rewrite these operations, or register a rule (BUILD.md, 'Adding a rule')",
         )

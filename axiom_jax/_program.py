@@ -48,6 +48,10 @@ class Equation:
     at: str = ""
 
     @property
+    def name(self) -> str:
+        return self.primitive.name
+
+    @property
     def output(self) -> Var:
         return self.outputs[0]
 
@@ -169,7 +173,7 @@ class _Builder:
         return Var(self.count - 1, tuple(aval.shape), np.dtype(aval.dtype) if _plain(aval.dtype) else aval.dtype)
 
     def capture(self, value: Any) -> Var:
-        value = jnp.asarray(value) if not hasattr(value, "shape") else value
+        value = value if hasattr(value, "shape") else jnp.asarray(value)
         var = self.variable(value)
         self.captured[var] = value
         return var
@@ -205,41 +209,54 @@ class _Builder:
 
     def inline_at(self, closed: jex.ClosedJaxpr, operands: list[Var], at: str) -> list[Var]:
         """Inline a jaxpr of ours; equations that carry none of the user's lines get `at`."""
-        return self.inline(closed.jaxpr, [self.capture(c) for c in closed.consts], operands, at)
+        consts = [self.constant(c) for c in closed.consts]
+        return self.inline(closed.jaxpr, consts, operands, at)
+
+    def constant(self, value: Any) -> Var:
+        """A scalar becomes a literal; an array is captured."""
+        if np.ndim(value):
+            return self.capture(value)
+        var = self.variable(jax.ShapeDtypeStruct((), np.asarray(value).dtype))
+        self.literals[var] = np.asarray(value)
+        return var
 
 
-def rewrite(program: Program, table: dict[jex.Primitive, Callable[..., Any]]) -> Program:
-    """Replace primitives by functions of simpler ones.
+Replacement = Callable[..., Any]
+
+
+def rewrite(program: Program, choose: Callable[[Program, Equation], Replacement | None]) -> Program:
+    """Replace equations by functions of simpler primitives, until none is left to replace.
 
     Args:
-        table: for a primitive, a function with the primitive's operands and parameters, returning its
-            result (a tuple for several); it is traced in place of the equation.
+        choose: for an equation, a function of its operands (traced in its place, returning its result or a
+            tuple of results), or None to keep it.
 
     Returns:
         A program with the same parameters, inputs and meaning.
     """
-    if not any(eqn.primitive in table for eqn in program.equations):
+    chosen = [choose(program, eqn) for eqn in program.equations]
+    if not any(chosen):
         return program
     builder = _Builder()
-    builder.count = 1 + max(v.index for v in (*program.params, *program.inputs, *(v for v, _ in program.literals)))
+    every = [*program.params, *program.inputs, *(v for v, _ in program.literals)]
+    every += [v for eqn in program.equations for v in eqn.outputs]
+    builder.count = 1 + max(v.index for v in every)
     builder.literals = dict(program.literals)
-    env = {v: v for v in (*program.params, *program.inputs, *builder.literals)}
-    for eqn in program.equations:
+    env = {v: v for v in every}
+    for eqn, replacement in zip(program.equations, chosen, strict=True):
         operands = [env[v] for v in eqn.inputs]
-        if eqn.primitive in table:
-            specs = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in operands]
-            closed = trace(lambda *xs, eqn=eqn: table[eqn.primitive](*xs, **eqn.params), *specs)
-            outputs = builder.inline_at(closed, operands, eqn.at)
+        if replacement is None:
+            kept = Equation(eqn.primitive, tuple(operands), eqn.outputs, eqn.params, eqn.at)
+            builder.equations.append(kept)
         else:
-            outputs = [builder.variable(v) for v in eqn.outputs]
-            builder.equations.append(Equation(eqn.primitive, tuple(operands), tuple(outputs), eqn.params, eqn.at))
-        env.update(zip(eqn.outputs, outputs, strict=True))
+            closed = trace(replacement, *(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in operands))
+            outputs = builder.inline_at(closed, operands, eqn.at)
+            env.update(zip(eqn.outputs, outputs, strict=True))
     if builder.captured:
-        raise ValueError("a rewriting function may not capture arrays")
+        raise ValueError("a replacement may not capture arrays")
     outputs = tuple(env[v] for v in program.outputs)
     equations, literals = _reachable(builder.equations, builder.literals, outputs)
-    rewritten = Program(program.params, program.inputs, literals, equations, outputs, program.names)
-    return rewrite(rewritten, table)
+    return rewrite(Program(program.params, program.inputs, literals, equations, outputs, program.names), choose)
 
 
 def _reachable(equations: Sequence[Equation], literals: dict[Var, Any], outputs: Iterable[Var]) -> tuple[Any, Any]:

@@ -1,0 +1,1 @@
+"""Meanings of programs that bounds and proofs are made of, one file each."""

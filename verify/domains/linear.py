@@ -1,0 +1,246 @@
+"""Backward linear bounds (CROWN) for any program, batched over boxes and jitted.
+
+A linear primitive passes the rows of a bound backwards by its own transpose, which JAX
+knows; a nonlinear one passes them along the two lines of its relaxation. Bounds are
+float32 rounded to nearest: a search for proofs, not a proof.
+Source: Zhang et al. 2018, CROWN, arXiv 1811.00866; Xu et al. 2020, auto_LiRPA, arXiv 2002.12920.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from axiom_jax._domain import require
+from axiom_jax._program import Equation, Program, Var
+from axiom_jax.verification.domains.interval import SHAPE_ONLY, Interval, interval
+from axiom_jax.verification.lowering import lower, relu_operand
+from axiom_jax.verification.relax import Lines, relaxation
+
+LINEAR = {*SHAPE_ONLY, "add", "sub", "neg", "reduce_sum", "cumsum", "reduce_window_sum"}
+BILINEAR = {"mul", "dot_general", "conv_general_dilated"}
+FIRST_OPERAND = {"div", "gather", "dynamic_slice"}  # linear in their first operand
+ROWS = 512  # rows of one backward pass; more are taken in turns, so that memory stays bounded
+
+
+def is_linear(program: Program, eqn: Equation) -> bool:
+    """Whether an equation is affine in its varying operands."""
+    varies = [v in program.varying for v in eqn.inputs]
+    return (
+        eqn.name in LINEAR
+        or (eqn.name in BILINEAR and sum(varies) == 1)
+        or (eqn.name in FIRST_OPERAND and not any(varies[1:]))
+        or (eqn.name == "select_n" and not varies[0])
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A lowered program, ready for backward passes; hashable, so a static argument of jitted functions.
+
+    Args:
+        program: lowered.
+        varying: its equations on varying operands.
+    """
+
+    program: Program
+
+    @property
+    def varying(self) -> tuple[Equation, ...]:
+        return tuple(e for e in self.program.equations if not self.program.varying.isdisjoint(e.inputs))
+
+    def operand(self, eqn: Equation) -> Var:
+        """The one varying operand of a nonlinear equation."""
+        if eqn.name == "max":
+            found = relu_operand(self.program, eqn)
+            assert found is not None
+            return found
+        return eqn.inputs[0]
+
+
+def plan(program: Program) -> Plan:
+    """Lower a program and check that every operation can be bounded.
+
+    Raises:
+        UnsupportedPrimitive: listing all that cannot.
+    """
+    lowered = lower(program)
+    varying = lowered.varying
+    gaps = []
+    for eqn in lowered.equations:
+        if varying.isdisjoint(eqn.inputs) or is_linear(lowered, eqn):
+            continue
+        single = sum(v in varying for v in eqn.inputs) == 1
+        if eqn.name not in relaxation.rules or not single or (eqn.name == "integer_pow" and eqn.params["y"] != 2):
+            gaps.append(eqn)
+    require(relaxation, lowered, gaps)
+    return Plan(lowered)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LinearBound:
+    """Lower bounds of some rows over a box, and the linear functions of the inputs that give them.
+
+    Args:
+        value: (rows,) lower bounds.
+        rows: for each input, (rows, *input shape) coefficients.
+    """
+
+    value: Any
+    rows: tuple[Any, ...]
+
+
+def crown(plan: Plan, params: Sequence[Any], *inputs: Interval) -> tuple[Interval, ...]:
+    """Bounds of every output of a program over one box; `jax.vmap` it for many.
+
+    Args:
+        plan: from `plan(program)`.
+        params: the values of the program's parameters.
+        *inputs: an interval an input.
+
+    Returns:
+        An interval for each output, of its shape.
+
+    >>> from axiom_jax._program import build
+    >>> program, params = build(lambda w, x: jax.nn.relu(w @ x), jnp.array([[1.0, -1.0]]), jnp.zeros(2))
+    >>> box, = crown(plan(program), params, Interval(-jnp.ones(2), jnp.ones(2)))
+    >>> float(box.lo[0]), float(box.hi[0])
+    (0.0, 2.0)
+    """
+    state = _State(plan, params, inputs)
+    state.bound_intermediate()
+    return tuple(state.bounds(v, len(state.plan.varying)) for v in plan.program.outputs)
+
+
+def crown_below(plan: Plan, params: Sequence[Any], *inputs: Interval) -> LinearBound:
+    """Lower bounds of the first output, flattened, with their linear functions of the inputs."""
+    state = _State(plan, params, inputs)
+    state.bound_intermediate()
+    output = plan.program.outputs[0]
+    rows = jnp.eye(output.size, dtype=jnp.float32).reshape(output.size, *output.shape)
+    return state.backward({output: rows}, len(plan.varying))
+
+
+class _State:
+    """What one bounding run knows: parameters, constants, and bounds of the values in front of nonlinear equations."""
+
+    def __init__(self, plan: Plan, params: Sequence[Any], inputs: Sequence[Interval]):
+        self.plan, self.program = plan, plan.program
+        self.boxes: dict[Var, Interval] = dict(zip(self.program.inputs, inputs, strict=True))
+        self.refined: set[Var] = set(self.program.inputs)
+        self.lines: dict[int, Lines] = {}
+        self.known = self.program.environment(params)
+        for eqn in self.program.equations:
+            if self.program.varying.isdisjoint(eqn.inputs):
+                self.known.update(zip(eqn.outputs, eqn.evaluate(*(self.known[v] for v in eqn.inputs)), strict=True))
+
+    def bound_intermediate(self) -> None:
+        """Bound every value by intervals on the way, and what enters a nonlinear equation by backward passes too."""
+        for position, eqn in enumerate(self.plan.varying):
+            if not is_linear(self.program, eqn):
+                v = self.plan.operand(eqn)
+                if v not in self.refined:
+                    self.refined.add(v)
+                    self.boxes[v] = _both_hold(self.boxes[v], self.bounds(v, position))
+                self.lines[position] = relaxation.rules[eqn.name](self.boxes[v].lo, self.boxes[v].hi, **eqn.params)
+            operands = [self.boxes.get(v, self.known.get(v)) for v in eqn.inputs]
+            results = interval.rules[eqn.name](*operands, **eqn.params)
+            results = results if eqn.primitive.multiple_results else (results,)
+            self.boxes.update(zip(eqn.outputs, results, strict=True))
+
+    def bounds(self, v: Var, upto: int) -> Interval:
+        """Both bounds of a value by backward passes over the equations before `upto`."""
+        if v not in self.program.varying:
+            return Interval(self.known[v], self.known[v])
+
+        def both(rows: Any) -> tuple[Any, Any]:
+            n = rows.shape[0]
+            below = self.backward({v: jnp.concatenate([rows, -rows]).reshape(2 * n, *v.shape)}, upto).value
+            return below[:n], -below[n:]
+
+        if v.size <= ROWS:
+            lo, hi = both(jnp.eye(v.size, dtype=v.dtype))
+        else:
+            count = -(-v.size // ROWS)
+            chunks = jnp.arange(count * ROWS).reshape(count, ROWS)
+            lo, hi = jax.lax.map(lambda ids: both(jax.nn.one_hot(ids, v.size, dtype=v.dtype)), chunks)
+            lo, hi = lo.reshape(-1)[: v.size], hi.reshape(-1)[: v.size]
+        return Interval(lo.reshape(v.shape), hi.reshape(v.shape))
+
+    def backward(self, rows: dict[Var, Any], upto: int) -> LinearBound:
+        """Lower bounds of the sum of rows · values over the box."""
+        n = next(iter(rows.values())).shape[0]
+        value = jnp.zeros(n, jnp.float32)
+        for position in reversed(range(upto)):
+            eqn = self.plan.varying[position]
+            if rows.keys().isdisjoint(eqn.outputs):
+                continue
+            out = [rows.pop(v, None) for v in eqn.outputs]
+            if position in self.lines:
+                parts, constant = self.through_lines(self.plan.operand(eqn), self.lines[position], out[0])
+            else:
+                parts, constant = self.through_linear(eqn, out)
+            value = value + constant
+            for v, part in parts:
+                rows[v] = rows[v] + part if v in rows else part
+        coefficients = []
+        for v in self.program.inputs:
+            A = rows.get(v)
+            A = jnp.zeros((n, *v.shape)) if A is None else A
+            box, flat = self.boxes[v], A.reshape(n, -1)
+            middle, radius = ((box.lo + box.hi) / 2).ravel(), ((box.hi - box.lo) / 2).ravel()
+            value = value + _dot(flat, middle) - _dot(jnp.abs(flat), radius)
+            coefficients.append(A)
+        return LinearBound(jnp.where(jnp.isnan(value), -jnp.inf, value), tuple(coefficients))
+
+    def through_lines(self, v: Var, lines: Lines, A: Any) -> tuple[list[tuple[Var, Any]], Any]:
+        positive, negative = jnp.maximum(A, 0), jnp.minimum(A, 0)
+        constant = positive * lines.below_at_0 + negative * lines.above_at_0
+        return [(v, positive * lines.below + negative * lines.above)], constant.reshape(A.shape[0], -1).sum(1)
+
+    def through_linear(self, eqn: Equation, rows: list[Any]) -> tuple[list[tuple[Var, Any]], Any]:
+        n = next(A.shape[0] for A in rows if A is not None)
+        rows = [jnp.zeros((n, *v.shape), v.dtype) if A is None else A for v, A in zip(eqn.outputs, rows, strict=True)]
+        operands = list(dict.fromkeys(v for v in eqn.inputs if v in self.program.varying))
+
+        def f(*xs: Any) -> tuple[Any, ...]:
+            given = dict(zip(operands, xs, strict=True))
+            return eqn.evaluate(*(given[v] if v in given else self.known[v] for v in eqn.inputs))
+
+        zeros = [jnp.zeros(v.shape, v.dtype) for v in operands]
+        constant: Any = 0.0
+        if any(v not in self.program.varying for v in eqn.inputs) and eqn.name not in BILINEAR | FIRST_OPERAND:
+            offset = f(*zeros)
+            constant = sum(_dot(A.reshape(n, -1), o.ravel()) for A, o in zip(rows, offset, strict=True))
+            g = lambda *xs: tuple(a - b for a, b in zip(f(*xs), offset, strict=True))
+        else:
+            g = f
+        transposed = jax.linear_transpose(g, *zeros)
+        return list(zip(operands, jax.vmap(lambda *r: transposed(r))(*rows), strict=True)), constant
+
+
+def _both_hold(a: Interval, b: Interval) -> Interval:
+    """The intersection; where rounding makes it empty, or one is NaN, the first."""
+    lo, hi = jnp.fmax(a.lo, b.lo), jnp.fmin(a.hi, b.hi)
+    return Interval(jnp.where(lo <= hi, lo, a.lo), jnp.where(lo <= hi, hi, a.hi))
+
+
+def _dot(a: Any, b: Any) -> Any:
+    return jnp.matmul(a, b, precision="highest")
+
+
+@partial(jax.jit, static_argnums=0)
+def crown_boxes(plan: Plan, params: Sequence[Any], *inputs: Interval) -> tuple[Interval, ...]:
+    """`crown` over a batch: every interval has a leading axis of boxes."""
+    return jax.vmap(lambda *boxes: crown(plan, params, *boxes))(*inputs)
+
+
+def size_of_rows(plan: Plan) -> int:
+    """Floats that one box needs at once: rows of the widest backward pass times the widest value."""
+    widest = max((int(np.prod(v.shape)) for e in plan.varying for v in e.outputs), default=1)
+    return 2 * min(widest, ROWS) * widest
