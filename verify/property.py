@@ -5,6 +5,7 @@ stored by its negation, as VNN-LIB does: cases of a box and an unsafe condition,
 disjunction of conjunctions of linear atoms over inputs and outputs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -48,3 +49,43 @@ class Property:
     cases: tuple[Case, ...]
     text: str = ""
     source: str = ""
+
+
+def rational(value: str | int | float | Fraction) -> Fraction:
+    """An exact number: text means what it says ("8/255", "0.1"), a float is the binary number that it is.
+
+    >>> rational("0.1"), rational(0.5)
+    (Fraction(1, 10), Fraction(1, 2))
+    """
+    return Fraction(value)
+
+
+def robust(
+    center: Sequence[float],
+    label: int,
+    classes: int,
+    eps: str | int | float | Fraction,
+    within: tuple[str | float, str | float] | None = None,
+) -> Property:
+    """Every point within `eps` of `center` in L∞ is classified as `label`, strictly: ties are unsafe.
+
+    Args:
+        center: (inputs,) flat, exact as given.
+        label: the class whose output must be the largest of `classes` outputs.
+        eps: radius; text is exact ("8/255").
+        within: a box that the inputs live in, say (0, 1) for pixels; the region is cut to it.
+
+    Source: the robustness properties of VNN-COMP; closed unsafe atoms y_label − y_j ≤ 0.
+    """
+    radius = rational(eps)
+    centre = [Fraction(float(x)) for x in center]
+    lo, hi = [x - radius for x in centre], [x + radius for x in centre]
+    if within is not None:
+        low, high = map(rational, within)
+        lo, hi = [min(max(x, low), high) for x in lo], [max(min(x, high), low) for x in hi]
+    one = Fraction(1)
+    unsafe = tuple(
+        (Atom(tuple(sorted([(label, one), (other, -one)])), Fraction(0)),) for other in range(classes) if other != label
+    )
+    text = f"for all x with |x - x0| <= {eps} in every coordinate: the class is {label}"
+    return Property((Case(tuple(lo), tuple(hi), unsafe),), text)

@@ -1,0 +1,158 @@
+"""The certificate's program computes what the traced function computes: every rule, by a second evaluator."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from axiom_jax._errors import UnsupportedPrimitive
+from axiom_jax._program import build
+from axiom_jax.verification.lowering import lower
+from axiom_jax.verification.proof import ir
+
+rng = np.random.default_rng(0)
+
+
+def weights(*shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+def evaluate(program, tensors, x):
+    """The node table of docs/certificate-format.md, in float64."""
+    values = []
+    for node in program["nodes"]:
+        of = [values[i] for i in node.get("of", ())]
+        match node["op"]:
+            case "input":
+                assert node["size"] == x.size
+                out = x.ravel()
+            case "tensor":
+                out = tensors[node["name"]].astype(np.float64).ravel()
+            case "matmul":
+                m, k, n = node["shape"]
+                out = of[0].reshape(m, k) @ of[1].reshape(k, n)
+            case "view":
+                out = np.zeros(node["shape"])
+                source = of[0].reshape(node["source"])
+                for index in np.ndindex(*node["shape"]):
+                    at, inside = [], True
+                    for size, (offset, steps, dilation) in zip(node["source"], node["map"], strict=True):
+                        s = offset + sum(a * b for a, b in zip(steps, index, strict=True))
+                        inside &= s % dilation == 0 and 0 <= s // dilation < size
+                        at.append(s // dilation)
+                    out[index] = source[tuple(at)] if inside else 0.0
+            case "take":
+                index = tensors[node["index"]]
+                out = np.where(index < 0, 0.0, of[0][np.maximum(index, 0)])
+            case "concat":
+                out = np.concatenate(of)
+            case "relu":
+                out = np.maximum(of[0], 0)
+            case "neg":
+                out = -of[0]
+            case "logistic":
+                out = 1 / (1 + np.exp(-of[0]))
+            case "rsqrt":
+                out = 1 / np.sqrt(of[0])
+            case op:
+                f = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "tanh": np.tanh,
+                     "exp": np.exp, "sqrt": np.sqrt}[op]  # fmt: skip
+                assert all(o.size == of[0].size for o in of)
+                out = f(*of)
+        values.append(np.asarray(out, np.float64).ravel())
+    return values[program["output"]]
+
+
+def conv(x, k, strides=(1, 1), padding="SAME", groups=1, rhs=(1, 1), lhs=(1, 1)):
+    return lax.conv_general_dilated(
+        x, k, strides, padding, lhs, rhs, ("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+    )
+
+
+W, V, B = weights(6, 4), weights(4, 6), weights(4)
+K, G, C1 = weights(3, 3, 2, 4), weights(2, 2, 1, 4), weights(3, 1, 2)
+image, vector = (2, 5, 4, 2), (6,)
+
+CASES = {
+    "dense": (lambda x: jax.nn.relu(x @ W + B) @ V, vector),
+    "weight on the left": (lambda x: V @ x, vector),
+    "batched weight": (lambda x: jnp.einsum("bi,bij->bj", x.reshape(2, 3), W.reshape(2, 3, 4)), vector),
+    "weight first, matrix": (lambda x: jnp.einsum("ij,kj->ik", V.T[:, :3], x.reshape(2, 3)), vector),
+    "contract the first axis": (lambda x: jnp.einsum("ij,ik->jk", x.reshape(2, 3), W[:2]), vector),
+    "conv": (lambda x: conv(x, K), image),
+    "conv strided, valid": (lambda x: conv(x, K, (2, 1), "VALID"), image),
+    "conv dilated kernel": (lambda x: conv(x, K[:2, :2], rhs=(2, 2)), image),
+    "conv transposed": (lambda x: conv(x, K, padding=((1, 2), (2, 1)), lhs=(2, 2)), image),
+    "conv grouped": (lambda x: conv(x, G, groups=2), image),
+    "conv NCHW": (
+        lambda x: lax.conv_general_dilated(
+            x, K.transpose(3, 2, 0, 1), (1, 2), "SAME", dimension_numbers=("NCHW", "OIHW", "NCHW")
+        ),
+        (2, 2, 5, 4),
+    ),
+    "conv 1d": (
+        lambda x: lax.conv_general_dilated(x, C1, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")),
+        (2, 5, 1),
+    ),
+    "add, sub, neg": (lambda x: -(x + W[:, 0]) - W[:, 1] + (W[:, 2] - x), vector),
+    "scalar constants": (lambda x: 2.0 * x / 3.0 + 1.5 - x * 0.5, vector),
+    "max, min, clip, abs": (
+        lambda x: jnp.maximum(x, W[:, 0]) + jnp.minimum(x, 0.25) + jnp.clip(x, -0.5, 0.5) + jnp.abs(x), vector
+    ),
+    "max of two variables": (lambda x: jnp.maximum(x[:3], x[3:]) - jnp.minimum(x[1:4], x[2:5]), vector),
+    "reduce": (lambda x: jnp.concatenate([x.reshape(2, 3).max(1), x.reshape(3, 2).min(0), x.reshape(2, 3).sum(1)]), vector),
+    "mean, cumsum": (lambda x: x.mean() + jnp.cumsum(x) + lax.cumsum(x, reverse=True), vector),
+    "max pool": (lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"), image),
+    "max pool padded": (lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME"), image),
+    "average pool": (lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "SAME") / 4, image),
+    "shapes": (
+        lambda x: jnp.pad(jnp.flip(x.reshape(3, 2).T, 1), ((1, 0), (0, 2)))[:, 1:4:2][None].squeeze(0).ravel(), vector
+    ),
+    "pad with a value": (lambda x: jnp.pad(x, 2, constant_values=1.5), vector),
+    "broadcast, stack, split": (
+        lambda x: jnp.stack([jnp.broadcast_to(x, (2, 6)), *[jnp.tile(p, (2, 2)) for p in jnp.split(x, 2)]]), vector
+    ),
+    "concatenate with known": (lambda x: jnp.concatenate([x, W[:, 0], x]), vector),
+    "gather": (lambda x: x[jnp.array([3, 0, 0, 5])], vector),
+    "where": (lambda x: jnp.where(jnp.arange(6) % 2 == 0, x, -x), vector),
+    "batch norm": (lambda x: (x - W[:, 0]) * lax.rsqrt(W[:, 1] ** 2 + 1e-3) * W[:, 2] + W[:, 3], vector),
+    "smooth": (lambda x: jnp.tanh(x) + jax.nn.sigmoid(x) + jnp.exp(x), vector),
+    "residual": (lambda x: jax.nn.relu(x @ W) @ V + x, vector),
+    "identity": (lambda x: x, vector),
+    "constant": (lambda x: W[0] * 2, vector),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_emitted_program_computes_the_function(name):
+    f, shape = CASES[name]
+    size = int(np.prod(shape))
+    program, values = build(lambda _, x: f(x.reshape(shape)).ravel(), (), jnp.zeros(size))
+    lowered = lower(program)
+    emitted, tensors = ir.emit(lowered, values)
+    for x in rng.normal(size=(3, size)).astype(np.float32):
+        expected = np.asarray(f(jnp.asarray(x).reshape(shape))).ravel()
+        np.testing.assert_allclose(evaluate(emitted, tensors, x.astype(np.float64)), expected, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(lowered.evaluate(values, x)[0], expected, rtol=2e-5, atol=2e-5)
+
+
+def test_parameters_keep_their_names():
+    program, values = build(lambda p, x: x @ p["w"] + p["b"], {"w": W, "b": B}, jnp.zeros(6))
+    _, tensors = ir.emit(lower(program), values)
+    assert set(tensors) == {"w", "b"}
+
+
+def test_arithmetic_on_parameters_is_left_to_the_checker():
+    program, values = build(lambda p, x: x * lax.rsqrt(p), weights(6) ** 2 + 1, jnp.zeros(6))
+    emitted, tensors = ir.emit(lower(program), values)
+    assert [n["op"] for n in emitted["nodes"]] == ["input", "tensor", "rsqrt", "mul"]
+    np.testing.assert_array_equal(tensors["params"], values[0])
+
+
+def test_all_that_cannot_be_expressed_is_named_at_once():
+    program, values = build(lambda _, x: jnp.sin(x) * jnp.sort(x) + x[:, None] @ x[None, :] @ x, (), jnp.zeros(6))
+    with pytest.raises(UnsupportedPrimitive) as caught:
+        ir.emit(lower(program), values)
+    message = str(caught.value)
+    assert all(word in message for word in ("sin", "sort", "mul", "dot_general", "test_ir.py"))

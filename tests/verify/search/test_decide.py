@@ -1,0 +1,145 @@
+"""Verdicts on small nets: against exhaustive sampling, checked by the real checker."""
+
+import subprocess
+import sys
+import time
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from axiom_jax._errors import SpecError
+from axiom_jax.verification.proof.binding import check_certificate
+from axiom_jax.verification.proof.certificate import CHECKER, load_certificate
+from axiom_jax.verification.property import Atom, Case, Property, robust
+from axiom_jax.verification.search.compilation import compile_count
+from axiom_jax.verification.search.decide import decide
+from axiom_jax.verification.search.margins import Subject, nearest
+from axiom_jax.verification.verdict import Claimed, Proved, Refuted, Unknown
+
+SPECS = (jax.ShapeDtypeStruct((1, 2), np.float32),)
+
+
+def network(params, x):
+    (w1, b1), (w2, b2) = params
+    return jax.nn.relu(x @ w1 + b1) @ w2 + b2
+
+
+def draw(seed, hidden=8, outputs=2):
+    generator = np.random.default_rng(seed)
+    normal = lambda *shape: generator.normal(size=shape).astype(np.float32)
+    return (normal(2, hidden), normal(hidden)), (normal(hidden, outputs), normal(outputs))
+
+
+def below(threshold, lo=-1, hi=1, strict=False):
+    """y_0 > threshold on a square."""
+    atom = Atom(((0, Fraction(1)),), Fraction(threshold), strict=strict)
+    return Property((Case((Fraction(lo),) * 2, (Fraction(hi),) * 2, ((atom,),)),), "y_0 is large")
+
+
+def smallest(params, count=201):
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, count)] * 2), -1).reshape(-1, 2).astype(np.float32)
+    return float(np.asarray(network(params, grid))[:, 0].min())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_verdicts_agree_with_dense_sampling(seed, tmp_path):
+    params = draw(seed)
+    subject, minimum = Subject(network, params, SPECS), smallest(params)
+    for shift, kind in ((-0.2, Proved), (0.1, Refuted)):
+        path = tmp_path / "out.cert"
+        decision = decide(subject, below(Fraction(minimum + shift)), timeout=60, certificate_path=path)
+        assert isinstance(decision.verdict, kind), decision.to_dict()
+        assert check_certificate(path, subject).raise_if_rejected().levels == ("real",)
+        done = subprocess.run([sys.executable, "-I", "-S", str(CHECKER), str(path)], capture_output=True, text=True)
+        assert (done.returncode, done.stdout.splitlines()[0]) == (0, "accepted")
+    (x, y) = decision.verdict.counterexample.inputs
+    point = jnp.asarray([[float(x), float(y)]], jnp.float32)
+    assert float(network(params, point)[0, 0]) <= minimum + shift + 1e-4
+    assert decision.to_dict()["vnncomp"] == "sat"
+
+
+def test_a_tie_is_never_proved_closed_and_can_be_proved_strict():
+    """y = relu(x0) attains 0: `y <= 0` is reachable, `y < 0` is not."""
+    relu = lambda _, x: jax.nn.relu(x)
+    subject = Subject(relu, (), SPECS)
+    assert isinstance(decide(subject, below(0), timeout=10).verdict, Refuted)
+    verdict = decide(subject, below(0, strict=True), timeout=10).verdict
+    assert isinstance(verdict, (Proved, Unknown))
+
+
+def test_several_cases_and_disjuncts(tmp_path):
+    params = draw(7, outputs=3)
+    subject = Subject(network, params, SPECS)
+    center = np.float32([0.3, -0.4])
+    label = int(np.argmax(network(params, center[None])))
+    near, far = robust(center, label, 3, "1/1000"), robust(center, label, 3, 100)
+    both = Property(near.cases + near.cases, "twice")
+    assert isinstance(decide(subject, both, timeout=30, certificate_path=tmp_path / "a.cert").verdict, Proved)
+    assert len(load_certificate(tmp_path / "a.cert").payload["proof"]["trees"]) == 2
+    assert isinstance(decide(subject, Property(near.cases + far.cases, "one fails"), timeout=30).verdict, Refuted)
+
+
+def test_another_model_is_told_apart(tmp_path):
+    params = draw(1)
+    subject = Subject(network, params, SPECS, "a")
+    decide(subject, below(-100), certificate_path=tmp_path / "a.cert")
+    changed = jax.tree.map(np.copy, params)
+    changed[0][0].view(np.uint32)[0, 0] ^= 1  # one bit
+    assert check_certificate(tmp_path / "a.cert", subject).accepted
+    checked = check_certificate(tmp_path / "a.cert", Subject(network, changed, SPECS, "b"))
+    assert not checked.accepted and "another network than b" in str(checked.reason)
+
+
+def test_without_checking_a_proof_is_claimed():
+    decision = decide(Subject(network, draw(1), SPECS), below(-100), check=False)
+    assert isinstance(decision.verdict, Claimed)
+    assert decision.to_dict()["levels"] == [] and decision.to_dict()["vnncomp"] == "unsat"
+
+
+def test_out_of_time_is_unknown_and_says_what_is_left():
+    params = draw(3, hidden=64)
+    start = time.monotonic()
+    decision = decide(Subject(network, params, SPECS), below(Fraction(smallest(params)) - Fraction(1, 10**6)), timeout=0.0)
+    assert isinstance(decision.verdict, Unknown) and decision.verdict.timed_out
+    assert "left open" in decision.verdict.reason and decision.to_dict()["vnncomp"] == "timeout"
+    assert time.monotonic() - start < 20
+
+
+def test_ctrl_c_gives_the_best_bound_known():
+    def interrupt(stage, bound, boxes, left):
+        if stage == "search":
+            raise KeyboardInterrupt
+
+    params = draw(3, hidden=32)
+    prop = below(Fraction(smallest(params)) - Fraction(1, 10**5))
+    decision = decide(Subject(network, params, SPECS), prop, timeout=60, progress=interrupt)
+    assert isinstance(decision.verdict, Unknown) and decision.verdict.reason.startswith("interrupted")
+    assert decision.bound is not None and decision.boxes > 0
+
+
+def test_second_net_of_one_architecture_compiles_nothing():
+    decide(Subject(network, draw(11, hidden=9), SPECS), below(-100), timeout=30, check=False)
+    before = compile_count()
+    for seed in (12, 13):
+        decide(Subject(network, draw(seed, hidden=9), SPECS), below(-101), timeout=30, check=False)
+    assert compile_count() == before
+    decide(Subject(network, draw(14, hidden=10), SPECS), below(-101), timeout=30, check=False)
+    assert compile_count() > before  # the count can rise: another architecture
+
+
+def test_a_property_of_another_model_is_refused():
+    prop = robust([0.0, 0.0, 0.0], 0, 2, "0.1")
+    with pytest.raises(SpecError, match="speaks of 3 inputs, the model has 2"):
+        decide(Subject(network, draw(0), SPECS), prop)
+
+
+def test_nearest_is_round_to_nearest_even():
+    generator = np.random.default_rng(0)
+    for value in generator.normal(size=200):
+        assert nearest(Fraction(float(value))) == np.float32(value)
+    halfway = (Fraction(1) + Fraction(1) + Fraction(1, 2**23)) / 2
+    assert float(nearest(halfway)) == 1.0
+    assert float(nearest(halfway + Fraction(1, 10**40))) == 1 + 2.0**-23

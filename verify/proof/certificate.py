@@ -1,0 +1,258 @@
+"""The certificate file: what it holds, how it is written, read and handed to the checker.
+
+The format is docs/certificate-format.md. Writing is atomic; the checker runs in a Python of
+its own (`-I -S`), so that nothing of this process can help it accept.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from axiom_jax._errors import CertificateError
+from axiom_jax.verification.property import Atom, Case, Property
+from axiom_jax.verification.search.margins import nearest
+from axiom_jax.verification.search.tree import Tree
+from axiom_jax.verification.verdict import number
+
+CHECKER = Path(__file__).resolve().parent.parent / "checker.py"
+FORMAT, VERSION = "axiom-certificate", 1
+NOTHING = "0" * 64
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate in memory: the payload of the file.
+
+    Args:
+        payload: as docs/certificate-format.md says; only integers, strings, lists, maps and booleans.
+    """
+
+    payload: dict[str, Any]
+
+    def to_bytes(self) -> bytes:
+        """The canonical file."""
+        body = canonical(self.payload)
+        digest = hashlib.sha256(body).hexdigest()
+        head = f'{{"digest":"{digest}","format":"{FORMAT}","payload":'.encode()
+        return head + body + f',"version":{VERSION}}}\n'.encode()
+
+    @property
+    def claim(self) -> str:
+        return self.payload["claim"]
+
+    @property
+    def text(self) -> str:
+        return self.payload["property"]["text"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The checker's judgement.
+
+    Args:
+        accepted: whether it accepted. reason: why not.
+        levels: what was checked ("real"). statement: what was proved, in words.
+        failed: (case, leaf) of the leaves whose bound was insufficient. seconds: wall time.
+        unreadable: the file is malformed (exit code 2).
+    """
+
+    accepted: bool
+    reason: str | None = None
+    levels: tuple[str, ...] = ()
+    statement: str = ""
+    failed: tuple[tuple[int, int], ...] = ()
+    seconds: float = 0.0
+    timed_out: bool = False
+    unreadable: bool = False
+
+    def raise_if_rejected(self) -> "Checked":
+        """Raise `CertificateError` unless accepted; returns itself."""
+        if not self.accepted:
+            raise CertificateError(
+                f"The certificate was rejected: {self.reason}.",
+                fix="do not rely on it; make it again from the model and the property",
+            )
+        return self
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys, no blanks, ASCII only. Source: RFC 8785, for values without floats."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def describe_model(
+    program: dict[str, Any], tensors: dict[str, np.ndarray], name: str, source: dict[str, str]
+) -> tuple[dict[str, Any], bytes]:
+    """The `model` part of the payload, and the safetensors file of its weights."""
+    from safetensors.numpy import save
+
+    blob = save(dict(tensors), metadata={"format": "axiom"}) if tensors else save({})
+    manifest = {
+        key: {
+            "dtype": "F32" if array.dtype == np.float32 else "I32",
+            "shape": list(array.shape),
+            "sha256": hashlib.sha256(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest(),
+        }
+        for key, array in tensors.items()
+    }
+    return {"name": name, "source": source, "program": program, "tensors": manifest}, blob
+
+
+def describe_property(prop: Property) -> dict[str, Any]:
+    """The `property` part of the payload: exact rationals and their float32 readings."""
+    return {"text": prop.text, "cases": [_case(case) for case in prop.cases]}
+
+
+def _case(case: Case) -> dict[str, Any]:
+    hexes = lambda values: [float(nearest(x)).hex() for x in values]
+    return {
+        "exact": {"lo": [str(x) for x in case.lo], "hi": [str(x) for x in case.hi]},
+        "float32": {"lo": hexes(case.lo), "hi": hexes(case.hi)},
+        "unsafe": [[_atom(atom) for atom in conjunct] for conjunct in case.unsafe],
+    }
+
+
+def _atom(atom: Atom) -> dict[str, Any]:
+    pairs = lambda terms: [[i, str(c)] for i, c in terms]
+    return {
+        "input": pairs(atom.input),
+        "output": pairs(atom.output),
+        "strict": atom.strict,
+        "threshold": str(atom.threshold),
+    }
+
+
+def certificate(
+    model: dict[str, Any], blob: bytes, prop: dict[str, Any], claim: str, proof: dict[str, Any], meta: dict[str, str]
+) -> Certificate:
+    """Put the parts together; weights go inside."""
+    weights = {"inside": base64.b64encode(blob).decode()}
+    parts = {"claim": claim, "levels": ["real"], "model": model, "weights": weights}
+    return Certificate(parts | {"property": prop, "proof": proof, "meta": meta})
+
+
+def tree_proof(tree: Tree, prop: Property, bounds: str = "crown", every: int = 1) -> dict[str, Any]:
+    """The `proof` part for a closed tree.
+
+    Args:
+        bounds: how the checker bounds neurons: "crown" or "ibp".
+        every: bound inner nodes at depths divisible by this, so that their descendants inherit.
+    """
+    trees = []
+    for root, case in enumerate(prop.cases):
+        local = _local_numbers(case)
+        choices: dict[tuple[int, ...], int] = {}
+        nodes = []
+        for _, split, choice, depth in tree.preorder(root):
+            if choice is not None:
+                named = tuple(local[a] for a in choice[: len(case.unsafe)])
+                nodes.append(-1 - choices.setdefault(named, len(choices)))
+            else:
+                nodes.append(2 * split + (depth % every == 0))
+        trees.append({"bounds": bounds, "choices": [list(c) for c in choices], "nodes": nodes})
+    return {"kind": "tree", "trees": trees}
+
+
+def _local_numbers(case: Case) -> list[int]:
+    """From the number of an atom among all of a case to its number in its disjunct."""
+    return [i for conjunct in case.unsafe for i in range(len(conjunct))]
+
+
+def point_proof(case: int, inputs: Sequence[Fraction]) -> dict[str, Any]:
+    """The `proof` part for a counterexample."""
+    return {"kind": "point", "case": case, "inputs": [number(x) for x in inputs]}
+
+
+def save_certificate(certificate: Certificate, path: str | os.PathLike[str]) -> Path:
+    """Write a certificate atomically: the file is there whole, or not at all.
+
+    Raises:
+        CertificateError: the folder is missing or not writable.
+    """
+    path = Path(path)
+    try:
+        write_atomically(path, certificate.to_bytes())
+    except OSError as error:
+        raise CertificateError(
+            "The certificate cannot be written.", at=str(path), got=error.strerror or str(error),
+            fix="name a file in a folder that exists and is writable",
+        ) from error  # fmt: skip
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the target, then rename over it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_certificate(path: str | os.PathLike[str]) -> Certificate:
+    """Read a certificate without judging it (`check_certificate` judges).
+
+    Raises:
+        CertificateError: missing, truncated or not a certificate.
+    """
+    try:
+        data = json.loads(Path(path).read_bytes())
+        payload = data["payload"]
+        if data["format"] != FORMAT or data["version"] != VERSION or not isinstance(payload, dict):
+            raise KeyError("format")
+    except OSError as error:
+        raise CertificateError("The certificate cannot be read.", at=str(path), got=error.strerror) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CertificateError(
+            "The file is not a whole certificate.", at=str(path), got=f"{type(error).__name__}: {error}"[:200],
+            fix="make it again; a cut or edited certificate cannot be repaired",
+        ) from error  # fmt: skip
+    return Certificate(payload)
+
+
+def run_checker(path: str | os.PathLike[str], timeout: float | None = None) -> Checked:
+    """Judge a file with `checker.py` in a fresh interpreter without site-packages.
+
+    Args:
+        timeout: seconds, or None.
+
+    Returns:
+        The judgement; not accepted, with `timed_out`, when time is out.
+    """
+    import time
+
+    start = time.monotonic()
+    command = [sys.executable, "-I", "-S", str(CHECKER), "--failed", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return Checked(False, "the checker ran out of time", seconds=time.monotonic() - start, timed_out=True)
+    seconds = time.monotonic() - start
+    lines = done.stdout.splitlines()
+    failed: tuple[tuple[int, int], ...] = ()
+    if lines and lines[-1].startswith('{"failed"'):
+        failed = tuple((int(c), int(leaf)) for c, leaf in json.loads(lines.pop())["failed"])
+    first = lines[0] if lines else f"the checker ended with status {done.returncode}: {done.stderr.strip()[-300:]}"
+    if done.returncode == 0 and first == "accepted":
+        return Checked(True, None, ("real",), "\n".join(lines[1:]), (), seconds)
+    reason = first.split(": ", 1)[1] if first.startswith(("rejected: ", "unreadable: ")) else first
+    return Checked(False, reason, (), "\n".join(lines), failed, seconds, unreadable=done.returncode == 2)

@@ -1,0 +1,403 @@
+"""The domain `ir`: a lowered program as the certificate writes it down.
+
+Values are numbers of nodes on flat vectors. Arithmetic on parameters becomes nodes too,
+never a float32 result: `rsqrt(var + eps)` is for the checker to enclose. Moving elements
+around is exact, so it is done here. Node semantics: docs/certificate-format.md.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from axiom_jax._domain import Domain, missing, require
+from axiom_jax._program import Equation, Program
+from axiom_jax.verification.lowering import relu_operand
+
+
+@dataclass(frozen=True)
+class Node:
+    """A flat vector in the certificate's program: its number and the shape it has in the jaxpr."""
+
+    number: int
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+ir = Domain("ir", Node)
+
+MOVES = {"broadcast_in_dim", "expand_dims", "reshape", "rev", "slice", "split", "squeeze", "transpose", "gather",
+         "dynamic_slice", "tile", "iota", "stack", "concatenate", "pad", "select_n", "copy"}  # fmt: skip
+
+
+@dataclass
+class Graph:
+    """Nodes and tensors in the order they are needed; equal nodes are written once."""
+
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    digests: dict[bytes, str] = field(default_factory=dict)
+    named: dict[int, tuple[Any, str]] = field(default_factory=dict)
+
+    def call(self, array: Any, name: str) -> None:
+        """Remember what a parameter is called (and the array itself, so that its id stays its own)."""
+        self.named[id(array)] = array, name
+
+    def name_of(self, array: Any) -> str | None:
+        return self.named[id(array)][1] if id(array) in self.named else None
+
+    def add(self, op: str, as_shape: Sequence[int], of: Sequence[Node] = (), /, **fields: Any) -> Node:
+        node = {"op": op, **({"of": [n.number for n in of]} if of else {}), **fields}
+        key = repr(node)
+        if key not in self.seen:
+            self.nodes.append(node)
+            self.seen[key] = len(self.nodes) - 1
+        return Node(self.seen[key], tuple(as_shape))
+
+    def tensor(self, array: Any, name: str | None = None) -> Node:
+        """A float array as a node, exactly."""
+        return self.add("tensor", np.shape(array), name=self.store(np.asarray(array, np.float32), name))
+
+    def store(self, array: np.ndarray, name: str | None = None) -> str:
+        array = np.ascontiguousarray(array)
+        digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).digest()
+        if digest not in self.digests:
+            name = name or f"constant/{len(self.tensors)}"
+            while name in self.tensors:
+                name += "'"
+            self.tensors[name] = array
+            self.digests[digest] = name
+        return self.digests[digest]
+
+    def node(self, value: Any) -> Node:
+        return value if isinstance(value, Node) else self.tensor(value, self.name_of(value))
+
+    def take(self, source: Node, index: Any) -> Node:
+        """Elements of a flat vector by an integer array (−1: zero); nothing is written for the identity."""
+        index = np.asarray(index)
+        flat = index.ravel()
+        if flat.size == source.size and np.array_equal(flat, np.arange(source.size)):
+            return Node(source.number, index.shape)
+        return self.add("take", index.shape, [source], index=self.store(flat.astype(np.int32), None))
+
+    def concat(self, parts: Sequence[Node]) -> Node:
+        if len(parts) == 1:
+            return parts[0]
+        return self.add("concat", (sum(p.size for p in parts),), parts)
+
+    def matmul(self, a: Node, w: Node, m: int, k: int, n: int) -> Node:
+        return self.add("matmul", (m, n), [a, w], shape=[m, k, n])
+
+
+def emit(program: Program, values: Sequence[Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Write a lowered program of one flat input and one output as certificate IR.
+
+    Args:
+        program: lowered (`lowering.lower`), one input.
+        values: its parameters' values.
+
+    Returns:
+        `{"nodes", "output"}`, and the tensors by name.
+
+    Raises:
+        UnsupportedPrimitive: listing what the certificate cannot express yet.
+    """
+    require(ir, program, gaps(program))
+    graph = Graph()
+    (x,) = program.inputs
+    env: dict[Any, Any] = {v: np.asarray(value) for v, value in zip(program.params, values, strict=True)}
+    env |= {v: np.asarray(value, v.dtype) for v, value in program.literals}
+    for v, name in zip(program.params, program.names, strict=False):
+        graph.call(env[v], name)
+    env[x] = graph.add("input", x.shape, size=x.size)
+    for eqn in program.equations:
+        operands = [env[v] for v in eqn.inputs]
+        if not any(isinstance(o, Node) for o in operands) and _exact(eqn, operands):
+            results = tuple(np.asarray(r) for r in eqn.evaluate(*operands))
+        elif eqn.name in MOVES:
+            results = _move(graph, eqn, operands)
+        elif relu_operand(program, eqn) is not None:
+            operand = operands[eqn.inputs.index(relu_operand(program, eqn))]
+            results = (graph.add("relu", eqn.output.shape, [operand]),)
+        else:
+            result = ir.rules[eqn.name](graph, *operands, **eqn.params)
+            results = (Node(result.number, eqn.output.shape),)
+        env.update(zip(eqn.outputs, results, strict=True))
+    output = graph.node(env[program.outputs[0]])
+    return _reachable(graph, output.number)
+
+
+def gaps(program: Program) -> list[Equation]:
+    """What the certificate cannot express: unknown primitives, products of two variables, maxima that are no relu."""
+    varying = program.varying
+    found = [e for e in missing(ir, program) if e.name not in MOVES and not _exactly_known(program, e)]
+    for eqn in program.equations:
+        both = all(v in varying for v in eqn.inputs) and len(eqn.inputs) > 1
+        product = eqn.name in ("mul", "dot_general", "conv_general_dilated") and both
+        indexed = eqn.name in ("gather", "dynamic_slice", "select_n", "div") and any(
+            v in varying for v in (eqn.inputs[:1] if eqn.name == "select_n" else eqn.inputs[1:])
+        )
+        if product or (indexed and eqn.name != "select_n") or (indexed and eqn.inputs[0] in varying):
+            found.append(eqn)
+        if eqn.name in ("sqrt", "rsqrt") and not varying.isdisjoint(eqn.inputs):
+            found.append(eqn)
+    return list(dict.fromkeys(found))
+
+
+def _exactly_known(program: Program, eqn: Equation) -> bool:
+    return program.varying.isdisjoint(eqn.inputs) and _exact(eqn)
+
+
+def _exact(eqn: Equation, operands: Sequence[Any] | None = None) -> bool:
+    """Whether evaluating an equation on known arrays is exact: it only moves elements or works on integers."""
+    if eqn.name == "convert_element_type":
+        return operands is None or bool(np.all(np.asarray(eqn.evaluate(*operands)[0]).astype(object) == operands[0]))
+    integral = all(np.dtype(v.dtype).kind in "iub" for v in (*eqn.inputs, *eqn.outputs))
+    compares = eqn.name in ("eq", "ne", "lt", "le", "gt", "ge", "max", "min", "neg", "abs", "sign", "floor", "ceil")
+    return eqn.name in MOVES or integral or compares
+
+
+def _move(graph: Graph, eqn: Equation, operands: list[Any]) -> tuple[Node, ...]:
+    """Run the primitive on element numbers instead of elements: what comes out says what went where."""
+    floats = [i for i, v in enumerate(eqn.inputs) if np.dtype(v.dtype).kind == "f"]
+    if eqn.name == "pad":
+        floats = floats[:1] if not np.any(operands[1]) else floats
+    nodes = {i: graph.node(operands[i]) for i in floats}
+    source = graph.concat(list(nodes.values()))
+    numbered, start = list(operands), 0
+    for i, node in nodes.items():
+        numbered[i] = np.arange(start, start + node.size, dtype=np.int32).reshape(node.shape)
+        start += node.size
+    if eqn.name == "pad" and len(floats) == 1:
+        numbered[1] = np.int32(-1)
+    params = dict(eqn.params)
+    if eqn.name == "gather":
+        params["fill_value"] = -1
+    out = eqn.primitive.bind(*numbered, **params)
+    return tuple(graph.take(source, np.asarray(o)) for o in (out if eqn.primitive.multiple_results else [out]))
+
+
+def _reachable(graph: Graph, output: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    needed = {0, output}
+    for number in range(len(graph.nodes) - 1, -1, -1):
+        if number in needed:
+            needed.update(graph.nodes[number].get("of", ()))
+    order = {old: new for new, old in enumerate(sorted(needed))}
+    nodes = []
+    for old in order:
+        node = dict(graph.nodes[old])
+        if "of" in node:
+            node["of"] = [order[n] for n in node["of"]]
+        nodes.append(node)
+    used = {node.get("name", node.get("index")) for node in nodes}
+    return {"nodes": nodes, "output": order[output]}, {k: v for k, v in graph.tensors.items() if k in used}
+
+
+# Rules: (graph, *operands, **params) -> Node. Operands are nodes or arrays.
+
+
+def _elementwise(op: str) -> Any:
+    def rule(graph: Graph, *operands: Any, **_: Any) -> Node:
+        nodes = [graph.node(x) for x in operands]
+        size = max(n.size for n in nodes)
+        shape = next(n.shape for n in nodes if n.size == size)
+        nodes = [n if n.size == size else graph.take(n, np.zeros(size, np.int32)) for n in nodes]
+        return graph.add(op, shape, nodes)
+
+    return rule
+
+
+for _op in ("add", "sub", "mul", "div", "neg", "tanh", "logistic", "exp", "sqrt", "rsqrt"):
+    ir.define(_op, _elementwise(_op))
+
+
+@ir.rule("add_any")
+def _add_any(graph: Graph, *operands: Any, **_: Any) -> Node:
+    return ir.rules["add"](graph, *operands)
+
+
+@ir.rule("max")
+def _max(graph: Graph, x: Any, y: Any, **_: Any) -> Node:
+    """max of known values that are no longer exact numbers (a clamp of a computed constant): y + relu(x − y)."""
+    difference = ir.rules["sub"](graph, x, y)
+    return ir.rules["add"](graph, graph.add("relu", difference.shape, [difference]), y)
+
+
+@ir.rule("reduce_sum")
+def _reduce_sum(graph: Graph, x: Any, *, axes: Sequence[int], **_: Any) -> Node:
+    x = graph.node(x)
+    kept = [i for i in range(len(x.shape)) if i not in axes]
+    moved = graph.take(x, np.arange(x.size).reshape(x.shape).transpose(*kept, *axes))
+    k = int(np.prod([x.shape[i] for i in axes], dtype=np.int64))
+    return graph.matmul(moved, graph.tensor(np.ones(k)), x.size // max(k, 1), k, 1)
+
+
+@ir.rule("cumsum")
+def _cumsum(graph: Graph, x: Any, *, axis: int, reverse: bool, **_: Any) -> Node:
+    x = graph.node(x)
+    n = x.shape[axis]
+    index = np.moveaxis(np.arange(x.size).reshape(x.shape), axis, -1)
+    ones = np.tril(np.ones((n, n))) if reverse else np.triu(np.ones((n, n)))
+    summed = graph.matmul(graph.take(x, index), graph.tensor(ones), x.size // max(n, 1), n, n)
+    return graph.take(summed, np.moveaxis(np.arange(x.size).reshape(index.shape), -1, axis))
+
+
+@ir.rule("dot_general")
+def _dot_general(graph: Graph, a: Any, b: Any, *, dimension_numbers: Any, **_: Any) -> Node:
+    (contract_a, contract_b), (batch_a, batch_b) = dimension_numbers
+    left = isinstance(a, Node) and not _constant(graph, a)  # which side varies; the other is the weight
+    x, w, cx, cw, bx, bw = (
+        (a, b, contract_a, contract_b, batch_a, batch_b) if left else (b, a, contract_b, contract_a, batch_b, batch_a)
+    )
+    x = graph.node(x)
+    free_x = [i for i in range(len(x.shape)) if i not in (*cx, *bx)]
+    free_w = [i for i in range(np.ndim(w) if not isinstance(w, Node) else len(w.shape)) if i not in (*cw, *bw)]
+    shape_w = w.shape
+    size = lambda shape, axes: int(np.prod([shape[i] for i in axes], dtype=np.int64))
+    batch, m, k, n = size(x.shape, bx), size(x.shape, free_x), size(x.shape, cx), size(shape_w, free_w)
+    index_x = np.arange(x.size).reshape(x.shape).transpose(*bx, *free_x, *cx).reshape(batch, m, k)
+    moved_w = _transposed(graph, w, (*bw, *cw, *free_w), (batch, k, n))
+    blocks = [
+        graph.matmul(graph.take(x, index_x[i]), _slice(graph, moved_w, i), m, k, n) for i in range(batch)
+    ]
+    joined = graph.concat(blocks)
+    index = np.arange(batch * m * n).reshape(
+        *[x.shape[i] for i in bx], *[x.shape[i] for i in free_x], *[shape_w[i] for i in free_w]
+    )
+    if not left:  # the result's axes are batch, free of a, free of b
+        nb, nx = len(bx), len(free_x)
+        axes = [*range(nb), *range(nb + nx, index.ndim), *range(nb, nb + nx)]
+        index = index.transpose(axes)
+    return graph.take(joined, index)
+
+
+def _transposed(graph: Graph, w: Any, axes: Sequence[int], shape: Sequence[int]) -> Any:
+    if isinstance(w, Node):
+        return graph.take(w, np.arange(w.size).reshape(w.shape).transpose(*axes).reshape(shape))
+    result = np.asarray(w).transpose(*axes).reshape(shape)
+    graph.call(result, graph.name_of(w) or "constant")
+    return result
+
+
+def _slice(graph: Graph, w: Any, i: int) -> Node:
+    if isinstance(w, Node):
+        return graph.take(w, np.arange(w.size).reshape(w.shape)[i])
+    name = (graph.name_of(w) or "constant") + (f"/{i}" if w.shape[0] > 1 else "")
+    return graph.tensor(w[i], name)
+
+
+def _constant(graph: Graph, node: Node) -> bool:
+    """Whether a node does not depend on the input."""
+    stack, seen = [node.number], set()
+    while stack:
+        number = stack.pop()
+        if graph.nodes[number]["op"] == "input":
+            return False
+        stack += [n for n in graph.nodes[number].get("of", ()) if n not in seen]
+        seen.add(number)
+    return True
+
+
+@ir.rule("conv_general_dilated")
+def _conv(
+    graph: Graph,
+    x: Any,
+    w: Any,
+    *,
+    window_strides: Any,
+    padding: Any,
+    lhs_dilation: Any,
+    rhs_dilation: Any,
+    dimension_numbers: Any,
+    feature_group_count: int,
+    batch_group_count: int,
+    **_: Any,
+) -> Node:
+    """Patches and a matrix product a feature group."""
+    if batch_group_count != 1:
+        raise NotImplementedError("batch_group_count")
+    x = graph.node(x)
+    lhs, rhs, out = dimension_numbers.lhs_spec, dimension_numbers.rhs_spec, dimension_numbers.out_spec
+    spatial = len(window_strides)
+    kernel = [w.shape[rhs[2 + s]] for s in range(spatial)]
+    channels, features = w.shape[rhs[1]], w.shape[rhs[0]] // feature_group_count
+    batch = x.shape[lhs[0]]
+    outer = []
+    for s in range(spatial):
+        dilated = (x.shape[lhs[2 + s]] - 1) * lhs_dilation[s] + 1
+        reach = (kernel[s] - 1) * rhs_dilation[s] + 1
+        outer.append((dilated + sum(padding[s]) - reach) // window_strides[s] + 1)
+    shape = [batch, *outer, channels, *kernel]
+    blocks = []
+    for g in range(feature_group_count):
+        axes: list[Any] = [None] * len(x.shape)
+        axes[lhs[0]] = [0, _unit(len(shape), 0), 1]
+        axes[lhs[1]] = [g * channels, _unit(len(shape), 1 + spatial), 1]
+        for s in range(spatial):
+            steps = [0] * len(shape)
+            steps[1 + s], steps[2 + spatial + s] = window_strides[s], rhs_dilation[s]
+            axes[lhs[2 + s]] = [-padding[s][0], steps, lhs_dilation[s]]
+        patches = graph.add("view", shape, [x], shape=shape, source=list(x.shape), map=axes)
+        group = _rows(graph, w, rhs, g * features, features)
+        m, k = batch * int(np.prod(outer)), channels * int(np.prod(kernel))
+        blocks.append(graph.matmul(patches, group, m, k, features))
+    joined = graph.concat(blocks)
+    index = np.arange(joined.size).reshape(feature_group_count, batch, *outer, features)
+    index = np.moveaxis(index, 0, -2).reshape(batch, *outer, feature_group_count * features)
+    target = [0] * (spatial + 2)
+    target[out[0]], target[out[1]] = 0, spatial + 1
+    for s in range(spatial):
+        target[out[2 + s]] = 1 + s
+    return graph.take(joined, index.transpose(target))
+
+
+def _rows(graph: Graph, w: Any, rhs: Sequence[int], start: int, count: int) -> Node:
+    """The kernel of one feature group as a matrix: (channels · window, features)."""
+    axes = [rhs[1], *rhs[2:], rhs[0]]
+    if isinstance(w, Node):
+        index = np.arange(w.size).reshape(w.shape).transpose(axes)[..., start : start + count]
+        return graph.take(w, index.reshape(-1, count))
+    name = (graph.name_of(w) or "constant") + (f"/{start}" if start or count < w.shape[rhs[0]] else "")
+    return graph.tensor(np.asarray(w).transpose(axes)[..., start : start + count].reshape(-1, count), name)
+
+
+def _unit(length: int, position: int) -> list[int]:
+    return [int(i == position) for i in range(length)]
+
+
+@ir.rule("reduce_window_sum")
+def _window_sum(
+    graph: Graph, x: Any, *, window_dimensions: Any, window_strides: Any, padding: Any, base_dilation: Any,
+    window_dilation: Any, **_: Any,
+) -> Node:  # fmt: skip
+    x = graph.node(x)
+    outer = []
+    for axis, size in enumerate(window_dimensions):
+        dilated = (x.shape[axis] - 1) * base_dilation[axis] + 1
+        reach = (size - 1) * window_dilation[axis] + 1
+        outer.append((dilated + sum(padding[axis]) - reach) // window_strides[axis] + 1)
+    shape, rank = [*outer, *window_dimensions], len(outer)
+    axes = []
+    for axis in range(rank):
+        steps = [0] * len(shape)
+        steps[axis], steps[rank + axis] = window_strides[axis], window_dilation[axis]
+        axes.append([-padding[axis][0], steps, base_dilation[axis]])
+    patches = graph.add("view", shape, [x], shape=shape, source=list(x.shape), map=axes)
+    k = int(np.prod(window_dimensions))
+    return graph.matmul(patches, graph.tensor(np.ones(k)), int(np.prod(outer)), k, 1)
+
+
+@ir.rule("integer_pow")
+def _integer_pow(graph: Graph, x: Any, *, y: int, **_: Any) -> Node:
+    """Powers of constants only; `gaps` keeps varying ones out."""
+    node = graph.node(x)
+    result = node
+    for _i in range(y - 1):
+        result = graph.add("mul", node.shape, [result, node])
+    return result

@@ -1,0 +1,1 @@
+"""The untrusted side: attacks, bounds, branch and bound. What it finds is handed to `verify/proof`."""

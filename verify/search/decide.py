@@ -1,0 +1,199 @@
+"""Decide one property: attack, bound, branch, prove, check.
+
+The search is untrusted. `Proved` is answered only after the checker accepted the file,
+`Refuted` only after exact arithmetic judged the point.
+"""
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from axiom_jax.verification import checker
+from axiom_jax.verification.proof.exact import exactly
+from axiom_jax.verification.proof.certificate import (
+    Certificate,
+    Checked,
+    certificate,
+    describe_property,
+    point_proof,
+    run_checker,
+    save_certificate,
+    tree_proof,
+)
+from axiom_jax.verification.property import Case, Property
+from axiom_jax.verification.search.attack import attack
+from axiom_jax.verification.search.branch_and_bound import Search
+from axiom_jax.verification.search.compilation import compile_seconds
+from axiom_jax.verification.search.margins import Question, Subject, pose
+from axiom_jax.verification.verdict import Claimed, Counterexample, Decision, Proved, Refuted, Unknown
+
+REPAIRS = 3  # how often leaves that the checker refuses are split further
+Progress = Callable[[str, float | None, int, int], None]  # stage, bound so far, boxes, open boxes
+
+
+def decide(
+    subject: Subject,
+    prop: Property,
+    *,
+    timeout: float = 60.0,
+    check: bool = True,
+    check_timeout: float = 600.0,
+    certificate_path: str | os.PathLike[str] | None = None,
+    meta: dict[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Decision:
+    """Prove or refute a property of a model.
+
+    Args:
+        subject: the model. prop: what is asked of it.
+        timeout: wall seconds of compilation and search.
+        check: whether to check the proof; without it a proof is `Claimed`.
+        check_timeout: wall seconds of the checker; past it a proof is `Claimed`.
+        certificate_path: where to write the certificate, of a proof or of a counterexample.
+        meta: what else the certificate shall say, for people.
+        progress: called with the stage, the bound so far, boxes bounded and boxes open.
+
+    Returns:
+        A decision; never raises for lack of time, and after Ctrl-C answers what is known.
+
+    Raises:
+        SpecError, UnsupportedPrimitive: the property or the model cannot be posed.
+    """
+    start, compiled = time.monotonic(), compile_seconds()
+    deadline = start + timeout
+    tell = progress or (lambda *_: None)
+    tell("compile", None, 0, 0)
+    question = pose(subject, prop)
+    court = _Court(question, meta or {})
+    search = Search(question)
+    outcome, failure = "time", None
+    try:
+        outcome = _search(question, court, search, deadline, tell)
+    except KeyboardInterrupt:
+        failure = "interrupted"
+    seconds = time.monotonic() - start
+    spent = compile_seconds() - compiled
+    bound = search.worst if np.isfinite(search.worst) else None
+    decision = Decision(Unknown("", bound), seconds, spent, 0.0, bound, search.boxes, search.tree.leaves)
+    if outcome == "unsafe" and court.found is not None:
+        return court.refuted(decision, certificate_path)
+    if outcome == "closed" and failure is None:
+        decision = replace(decision, bound=bound)
+        return _conclude(court, search, decision, check, check_timeout, certificate_path, deadline, tell)
+    reasons = {
+        "time": f"out of time after {timeout:g} s: {search.open} boxes left open, {search.boxes} bounded",
+        "stuck": "a box became too thin to halve in float64; the margin is zero to rounding",
+    }
+    reason = f"interrupted: {search.open} boxes left open" if failure else reasons[outcome]
+    return replace(decision, verdict=Unknown(reason, bound, timed_out=outcome == "time" and failure is None))
+
+
+def _search(question: Question, court: "_Court", search: Search, deadline: float, tell: Progress) -> str:
+    report = lambda s: tell("search", s.worst if np.isfinite(s.worst) else None, s.boxes, s.open)
+    for case in range(min(len(question.lo), 8)):  # later cases are attacked from inside the search
+        if time.monotonic() > deadline:
+            return "time"
+        tell("attack", None, 0, search.open)
+        points, values = attack(question, case)
+        for point, value in zip(points[:8], values[:8], strict=True):
+            if value <= search.slack and court.judge(case, point):
+                return "unsafe"
+    return search.run(deadline, court.judge, report)
+
+
+def _conclude(
+    court: "_Court",
+    search: Search,
+    decision: Decision,
+    check: bool,
+    check_timeout: float,
+    path: str | os.PathLike[str] | None,
+    deadline: float,
+    tell: Progress,
+) -> Decision:
+    """Write the proof of a closed search, have it checked, split further what the checker refuses."""
+    if court.exact.missing is not None:
+        return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {court.exact.missing}"))
+    tell("check", decision.bound, search.boxes, 0)
+    spent = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for attempt in range(REPAIRS + 1):
+            proof = court.certificate("holds", tree_proof(search.tree, search.question.property))
+            target = save_certificate(proof, path or Path(folder, "proof.cert"))
+            decision = replace(decision, certificate_path=str(path) if path else None, leaves=search.tree.leaves)
+            if not check:
+                return replace(decision, verdict=Claimed(proof, "not checked"))
+            checked = run_checker(target, max(check_timeout - spent, 0.1))
+            spent += checked.seconds
+            decision = replace(decision, check_seconds=spent)
+            if checked.accepted:
+                return replace(decision, verdict=Proved(proof, checked.levels))
+            if not checked.failed or attempt == REPAIRS or not _split_further(court, search, checked, deadline):
+                return replace(decision, verdict=Claimed(proof, f"the checker did not accept: {checked.reason}"))
+    raise AssertionError("unreachable")
+
+
+def _split_further(court: "_Court", search: Search, checked: Checked, deadline: float) -> bool:
+    """Open the leaves that the checker refused, halve them once, and close them again."""
+    search.reopen(checked.failed)
+    return search.run(max(deadline, time.monotonic() + 5.0), court.judge) == "closed"
+
+
+class _Court:
+    """Judges candidate points exactly and writes certificates; both speak of the same network."""
+
+    def __init__(self, question: Question, meta: dict[str, str]):
+        self.question, self.exact = question, exactly(question.subject)
+        self.found: tuple[int, list[Fraction], list[tuple[Fraction, Fraction]]] | None = None
+        self.meta = {
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "environment": f"python {platform.python_version()}, jax {jax.__version__}, {platform.machine()}",
+        } | meta
+
+    def certificate(self, claim: str, proof: dict[str, Any]) -> Certificate:
+        parts = self.exact.model, self.exact.blob
+        return certificate(*parts, describe_property(self.question.property), claim, proof, self.meta)
+
+    def judge(self, case: int, point: np.ndarray) -> bool:
+        """Whether a float32 point of the deployed domain is unsafe for the exact network."""
+        if self.exact.missing is not None:
+            return False
+        inputs = [Fraction(float(x)) for x in point]
+        outputs = self.exact.network.evaluate(inputs)
+        if not unsafe(self.question.property.cases[case], inputs, outputs):
+            return False
+        self.found = case, inputs, outputs
+        return True
+
+    def refuted(self, decision: Decision, path: str | os.PathLike[str] | None) -> Decision:
+        assert self.found is not None
+        case, inputs, outputs = self.found
+        proof = self.certificate("violated", point_proof(case, inputs))
+        verdict = checker.check(proof.to_bytes())
+        if not verdict.accepted:
+            return replace(decision, verdict=Unknown(f"a counterexample was not accepted: {verdict.reason}"))
+        if path:
+            save_certificate(proof, path)
+        found = Counterexample(tuple(inputs), tuple(outputs), "real-cex", case)
+        return replace(decision, verdict=Refuted(found, proof), certificate_path=str(path) if path else None)
+
+
+def unsafe(case: Case, inputs: Sequence[Fraction], outputs: Sequence[tuple[Fraction, Fraction]]) -> bool:
+    """Whether the unsafe condition holds for certain, given enclosures of the outputs."""
+
+    def holds(atom: Any) -> bool:
+        above = sum((c * inputs[i] for i, c in atom.input), Fraction(0))
+        above += sum((c * outputs[j][1 if c > 0 else 0] for j, c in atom.output), Fraction(0))
+        return above < atom.threshold if atom.strict else above <= atom.threshold
+
+    return any(all(map(holds, conjunct)) for conjunct in case.unsafe)
