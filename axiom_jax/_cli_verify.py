@@ -1,0 +1,136 @@
+"""What `axiom verify` and `axiom check` do, between the command line and the verifier."""
+
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from axiom_jax._errors import SpecError
+from axiom_jax.interop.onnx_reader import from_onnx
+from axiom_jax.verification.proof.binding import check_certificate
+from axiom_jax.verification.proof.certificate import Checked
+from axiom_jax.verification.search.decide import decide
+from axiom_jax.verification.search.margins import Subject, subject_of
+from axiom_jax.verification.spec.vnnlib import read_vnnlib
+from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, Unknown
+
+
+def keep_compilations() -> None:
+    """Switch on JAX's persistent compilation cache, unless the user has chosen a folder."""
+    if jax.config.jax_compilation_cache_dir is None:
+        root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(Path(root, "axiom-jax", "xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_raise_persistent_cache_errors", False)
+
+
+def read_model(path: str) -> Subject:
+    """A model file, ready to be asked; sizes that it leaves open are set to 1."""
+    return subject_of(from_onnx(path))
+
+
+def decide_files(
+    model_path: str,
+    property_path: str,
+    *,
+    timeout: float,
+    check: bool,
+    check_timeout: float,
+    certificate: Path | None = None,
+    progress: Any = None,
+) -> Decision:
+    """Read both files and decide; see `verification.search.decide`."""
+    keep_compilations()
+    start = time.monotonic()
+    if not str(property_path).endswith((".vnnlib", ".vnnlib.gz")):
+        raise SpecError(
+            "The property is not a VNN-LIB file.", at=str(property_path), fix="name a .vnnlib or .vnnlib.gz file"
+        )
+    if certificate is not None and not certificate.absolute().parent.is_dir():
+        raise SpecError("The certificate's folder does not exist.", at=str(certificate), fix="create it first")
+    subject = read_model(model_path)
+    prop = read_vnnlib(property_path, subject.size, subject.flat[0].outputs[0].size)
+    left = max(timeout - (time.monotonic() - start), 0.0)
+    return decide(
+        subject, prop, timeout=left, check=check, check_timeout=check_timeout, certificate_path=certificate,
+        progress=progress,
+    )  # fmt: skip
+
+
+def at_level(decision: Decision, level: str | None) -> Decision:
+    """A proof that does not reach the required level is no answer."""
+    verdict = decision.verdict
+    if level is None or not isinstance(verdict, (Proved, Claimed)):
+        return decision
+    if isinstance(verdict, Proved) and level in verdict.levels:
+        return decision
+    have = ", ".join(verdict.levels) if isinstance(verdict, Proved) else "nothing that was checked"
+    return replace(decision, verdict=Unknown(f"level {level} is required, proved is: {have}", decision.bound))
+
+
+def exit_code(decision: Decision) -> int:
+    """0 proved, 1 refuted, 3 claimed or unknown."""
+    return {Proved: 0, Refuted: 1}.get(type(decision.verdict), 3)
+
+
+def check_file(path: Path, model_path: str | None = None) -> Checked:
+    """The checker's judgement, and with a model file whether the certificate is about that very network."""
+    return check_certificate(path, read_model(model_path) if model_path else None)
+
+
+def show(decision: Decision) -> None:
+    """The decision for people."""
+    from rich.console import Console
+
+    console = Console()
+    colours = {"proved": "bold green", "refuted": "bold red"}
+    console.print(f"[{colours.get(decision.word, 'bold yellow')}]{decision.word}[/]", end="")
+    facts = []
+    if levels := decision.to_dict()["levels"]:
+        facts.append("level " + ", ".join(levels))
+    if decision.bound is not None:
+        facts.append(f"margin {decision.bound:.6g}")
+    facts.append(f"{decision.seconds:.2f} s (compilation {decision.compile_seconds:.2f} s)")
+    if decision.check_seconds:
+        facts.append(f"checked in {decision.check_seconds:.2f} s")
+    console.print("  " + ", ".join(facts), highlight=False)
+    if reason := getattr(decision.verdict, "reason", None):
+        console.print(f"  reason       {reason}", highlight=False, soft_wrap=True)
+    if isinstance(decision.verdict, Refuted):
+        example = decision.verdict.counterexample
+        head = lambda values: ", ".join(values[:8]) + (f", … ({len(values)})" if len(values) > 8 else "")
+        console.print(f"  input        {head([f'{float(x):.9g}' for x in example.inputs])}", highlight=False)
+        console.print(f"  output       {head([f'{float(lo):.9g}' for lo, _ in example.outputs])}", highlight=False)
+        console.print("  judged in exact arithmetic: the unsafe condition holds there", highlight=False)
+    if decision.certificate_path:
+        console.print(f"  certificate  {decision.certificate_path}", highlight=False, soft_wrap=True)
+
+
+class Progress:
+    """One line on stderr while a terminal watches: elapsed time, stage, bound so far."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.status: Any = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            self.status = Console(stderr=True).status("reading")
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.status:
+            self.status.stop()
+
+    def update(self, stage: str, bound: float | None, boxes: int, left: int) -> None:
+        if self.status:
+            so_far = f", bound so far {bound:.4g}" if bound is not None else ""
+            work = f", {boxes} boxes bounded, {left} open" if boxes else ""
+            self.status.update(f"{time.monotonic() - self.start:6.1f} s  {stage}{so_far}{work}")

@@ -1,0 +1,158 @@
+"""The `axiom` command. What each command may be relied on for is in docs/command-line.md.
+
+Results go to stdout, progress and notes to stderr. Nothing heavy is imported before a
+command runs.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from axiom_jax._errors import AxiomError
+
+PROVED, REFUTED, BAD_INPUT, OPEN = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="axiom",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Prove properties of neural networks, and check the proofs.",
+)
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.")]
+PropertyArgument = Annotated[str, typer.Argument(metavar="PROPERTY", help="A VNN-LIB file (.vnnlib or .vnnlib.gz).")]
+TimeoutOption = Annotated[float, typer.Option(help="Wall seconds for compilation and search.", min=0.0)]
+CheckTimeoutOption = Annotated[float, typer.Option(help="Wall seconds for the checker.", min=0.0)]
+NoCheckOption = Annotated[bool, typer.Option("--no-check", help="Stop before the checker: proofs are 'claimed'.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+
+
+# typer carries its own click, or uses the installed one: its public exceptions lead to the right base classes.
+UsageError = typer.BadParameter.__mro__[1]
+ClickException = UsageError.__mro__[1]
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(installed("axiom-jax"))
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def verify(
+    model: ModelArgument,
+    property: PropertyArgument,
+    timeout: TimeoutOption = 60.0,
+    require_level: Annotated[str | None, typer.Option(help="Answer proved only at this level: real or float32.")] = None,
+    no_check: NoCheckOption = False,
+    check_timeout: CheckTimeoutOption = 600.0,
+    certificate: Annotated[Path | None, typer.Option(help="Where to write the certificate.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide one property: proved, refuted, claimed or unknown."""
+    from axiom_jax import _cli_verify as command
+
+    if require_level not in (None, "real", "float32"):
+        raise AxiomError(
+            "There is no such level.", at="--require-level", got=str(require_level), fix="use real or float32"
+        )
+    with command.Progress() as progress:
+        decision = command.decide_files(
+            model, property, timeout=timeout, check=not no_check, check_timeout=check_timeout,
+            certificate=certificate, progress=progress.update,
+        )  # fmt: skip
+    decision = command.at_level(decision, require_level)
+    if as_json:
+        print(json.dumps(decision.to_dict()))
+    else:
+        command.show(decision)
+    raise typer.Exit(command.exit_code(decision))
+
+
+@app.command()
+def check(
+    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file.")],
+    model: Annotated[str | None, typer.Option(help="The model file that it must be about.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Re-check a certificate; `python -I -S verify/checker.py CERT` is the same judgement without this package."""
+    from axiom_jax import _cli_verify as command
+
+    checked = command.check_file(certificate, model)
+    if as_json:
+        keys = ("accepted", "reason", "levels", "statement", "seconds")
+        print(json.dumps({key: getattr(checked, key) for key in keys}))
+    elif checked.accepted:
+        print("accepted")
+        print(checked.statement)
+    else:
+        print(f"{'unreadable' if checked.unreadable else 'rejected'}: {checked.reason}")
+    raise typer.Exit(PROVED if checked.accepted else BAD_INPUT if checked.unreadable else REFUTED)
+
+
+@app.command()
+def bench(
+    instances: Annotated[Path, typer.Argument(metavar="INSTANCES.csv", help="Columns onnx, vnnlib, timeout_s, expected.")],
+    timeout: Annotated[float | None, typer.Option(help="Wall seconds a row; overrides timeout_s.", min=0.0)] = None,
+    csv: Annotated[Path | None, typer.Option(help="Where to write a row a result.")] = None,
+    certificates: Annotated[Path | None, typer.Option(help="A folder for the certificates.")] = None,
+    no_check: NoCheckOption = False,
+    check_timeout: CheckTimeoutOption = 600.0,
+) -> None:
+    """Decide every row of a CSV file; exit status 1 if a verdict contradicts the column `expected`."""
+    from axiom_jax import _cli_bench as command
+
+    raise typer.Exit(
+        command.run(instances, timeout, csv, certificates, check=not no_check, check_timeout=check_timeout)
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for the report and the certificates.")] = Path("axiom-demo"),
+) -> None:
+    """Train a digit classifier, prove its robustness, check every proof, write a report. Under two minutes."""
+    from axiom_jax.report import demo as command
+
+    raise typer.Exit(command.run(out))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every failure is one message with its fix, never a traceback."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = app(given, standalone_mode=False)
+    except AxiomError as error:
+        status = _fail(error.to_dict(), f"{type(error).__name__}: {error}", given)
+    except ClickException as error:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "axiom"
+        what = error.format_message()
+        message = {"what": what, "at": where, "got": " ".join(given), "fix": f"see {where} --help"}
+        status = _fail(message, f"{what}\n  at   {where}\n  fix  see {where} --help", given)
+    except (KeyboardInterrupt, typer.Abort):
+        message = {"what": "Interrupted before the search began.", "at": None, "got": None, "fix": "start it again"}
+        status = _fail(message, "interrupted", given, OPEN)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = BAD_INPUT
+    sys.exit(int(status or 0))
+
+
+def _fail(parts: dict[str, Any], text: str, given: list[str], status: int = BAD_INPUT) -> int:
+    print(text, file=sys.stderr)
+    if "--json" in given:
+        print(json.dumps({"error": parts}))
+    return status
