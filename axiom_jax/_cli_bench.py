@@ -52,9 +52,11 @@ def _read(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         raise SpecError("The list of instances cannot be read.", at=str(path), got=str(error)) from error
     if lacking := {"onnx", "vnnlib"} - set(columns):
         raise SpecError(
-            f"The list of instances lacks {', '.join(sorted(lacking))}.", at=str(path), got=", ".join(columns) or "nothing",
+            f"The list of instances lacks {', '.join(sorted(lacking))}.",
+            at=str(path),
+            got=", ".join(columns) or "nothing",
             fix="give columns by name in the first line: onnx,vnnlib,timeout_s,expected",
-        )  # fmt: skip
+        )
     return rows, columns
 
 

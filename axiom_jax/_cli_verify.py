@@ -21,7 +21,7 @@ from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, U
 
 def keep_compilations() -> None:
     """Switch on JAX's persistent compilation cache, unless the user has chosen a folder."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(Path(root, "axiom-jax", "xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

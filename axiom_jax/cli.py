@@ -29,12 +29,12 @@ PropertyArgument = Annotated[str, typer.Argument(metavar="PROPERTY", help="A VNN
 TimeoutOption = Annotated[float, typer.Option(help="Wall seconds for compilation and search.", min=0.0)]
 CheckTimeoutOption = Annotated[float, typer.Option(help="Wall seconds for the checker.", min=0.0)]
 NoCheckOption = Annotated[bool, typer.Option("--no-check", help="Stop before the checker: proofs are 'claimed'.")]
+LevelOption = Annotated[str | None, typer.Option(help="Answer proved only at this level: real or float32.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 
 
-# typer carries its own click, or uses the installed one: its public exceptions lead to the right base classes.
-UsageError = typer.BadParameter.__mro__[1]
-ClickException = UsageError.__mro__[1]
+# typer carries its own click, or uses the installed one: its public exceptions lead to the right base class.
+ClickException: Any = typer.BadParameter.__mro__[2]
 
 
 @app.callback()
@@ -55,7 +55,7 @@ def verify(
     model: ModelArgument,
     property: PropertyArgument,
     timeout: TimeoutOption = 60.0,
-    require_level: Annotated[str | None, typer.Option(help="Answer proved only at this level: real or float32.")] = None,
+    require_level: LevelOption = None,
     no_check: NoCheckOption = False,
     check_timeout: CheckTimeoutOption = 600.0,
     certificate: Annotated[Path | None, typer.Option(help="Where to write the certificate.")] = None,
@@ -104,7 +104,7 @@ def check(
 
 @app.command()
 def bench(
-    instances: Annotated[Path, typer.Argument(metavar="INSTANCES.csv", help="Columns onnx, vnnlib, timeout_s, expected.")],
+    instances: Annotated[Path, typer.Argument(metavar="INSTANCES.csv", help="onnx,vnnlib,timeout_s,expected")],
     timeout: Annotated[float | None, typer.Option(help="Wall seconds a row; overrides timeout_s.", min=0.0)] = None,
     csv: Annotated[Path | None, typer.Option(help="Where to write a row a result.")] = None,
     certificates: Annotated[Path | None, typer.Option(help="A folder for the certificates.")] = None,
@@ -133,13 +133,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every failure is one message with its fix, never a traceback."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        status = app(given, standalone_mode=False)
+        status = app(given, prog_name="axiom", standalone_mode=False)
     except AxiomError as error:
         status = _fail(error.to_dict(), f"{type(error).__name__}: {error}", given)
     except ClickException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "axiom"
-        what = error.format_message()
+        what = error.format_message().rstrip(".") + "."
         message = {"what": what, "at": where, "got": " ".join(given), "fix": f"see {where} --help"}
         status = _fail(message, f"{what}\n  at   {where}\n  fix  see {where} --help", given)
     except (KeyboardInterrupt, typer.Abort):

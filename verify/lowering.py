@@ -36,7 +36,8 @@ def _choose(program: Program, eqn: Equation) -> Replacement | None:
 
 def _lowering(*names: str) -> Callable[[Any], Any]:
     def register(rule: Any) -> Any:
-        LOWERINGS.update(dict.fromkeys(names, rule))
+        for name in names:
+            LOWERINGS[name] = rule
         return rule
 
     return register
@@ -104,7 +105,7 @@ def _reduce(program: Program, eqn: Equation) -> Replacement:
 
 
 @_lowering("reduce_window_max", "reduce_window_min")
-def _reduce_window(program: Program, eqn: Equation) -> Replacement:
+def _reduce_window(program: Program, eqn: Equation) -> Replacement | None:
     """Pairwise maxima of strided slices. Padding repeats the edge, which lies in every window that reaches over it."""
     better = jnp.maximum if eqn.name == "reduce_window_max" else jnp.minimum
     p = eqn.params

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from axiom_jax._errors import SpecError
+
 Sparse = tuple[tuple[int, Fraction], ...]
 
 
@@ -29,11 +31,23 @@ class Case:
     Args:
         lo, hi: exact ends, one a flat input; lo ≤ hi.
         unsafe: disjunction of conjunctions of atoms; unsafe if all atoms of one disjunct hold.
+
+    Raises:
+        SpecError: the box is empty, or there is no disjunct.
     """
 
     lo: tuple[Fraction, ...]
     hi: tuple[Fraction, ...]
     unsafe: tuple[tuple[Atom, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.lo) != len(self.hi) or any(a > b for a, b in zip(self.lo, self.hi, strict=True)):
+            raise SpecError("The input box has no points.", fix="give a lower end ≤ the upper end for every input")
+        if not self.unsafe:
+            raise SpecError("The property calls nothing unsafe.", fix="state at least one condition on the outputs")
+        # A conjunction of nothing is true everywhere: written as 0 ≤ 0, so that every disjunct has an atom.
+        filled = tuple(conjunct or (Atom((), Fraction(0)),) for conjunct in self.unsafe)
+        object.__setattr__(self, "unsafe", filled)
 
 
 @dataclass(frozen=True)

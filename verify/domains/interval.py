@@ -119,7 +119,7 @@ def _bind(name: str, *operands: Any, **params: Any) -> Any:
 
 
 class _Primitives(dict[str, Any]):
-    """Primitives by name; those that `jax.extend` does not list are taken from a trace of the function they stem from."""
+    """Primitives by name; those that `jax.extend` does not list are taken from a trace of a function."""
 
     def __missing__(self, name: str) -> Any:
         from jax.extend.core import primitives as P

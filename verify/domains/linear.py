@@ -44,10 +44,12 @@ class Plan:
 
     Args:
         program: lowered.
-        varying: its equations on varying operands.
+        refine_stable: tighten neurons by backward passes even where intervals settle their sign; without
+            it bounds are those of the certificate checker, which spares itself that work.
     """
 
     program: Program
+    refine_stable: bool = True
 
     @property
     def varying(self) -> tuple[Equation, ...]:
@@ -62,7 +64,7 @@ class Plan:
         return eqn.inputs[0]
 
 
-def plan(program: Program) -> Plan:
+def plan(program: Program, refine_stable: bool = True) -> Plan:
     """Lower a program and check that every operation can be bounded.
 
     Raises:
@@ -78,7 +80,7 @@ def plan(program: Program) -> Plan:
         if eqn.name not in relaxation.rules or not single or (eqn.name == "integer_pow" and eqn.params["y"] != 2):
             gaps.append(eqn)
     require(relaxation, lowered, gaps)
-    return Plan(lowered)
+    return Plan(lowered, refine_stable)
 
 
 @jax.tree_util.register_dataclass
@@ -146,12 +148,15 @@ class _State:
                 v = self.plan.operand(eqn)
                 if v not in self.refined:
                     self.refined.add(v)
-                    self.boxes[v] = _both_hold(self.boxes[v], self.bounds(v, position))
+                    self.boxes[v] = _refined(self.boxes[v], self.bounds(v, position), keep_stable=self.keeps_stable(eqn))
                 self.lines[position] = relaxation.rules[eqn.name](self.boxes[v].lo, self.boxes[v].hi, **eqn.params)
             operands = [self.boxes.get(v, self.known.get(v)) for v in eqn.inputs]
             results = interval.rules[eqn.name](*operands, **eqn.params)
             results = results if eqn.primitive.multiple_results else (results,)
             self.boxes.update(zip(eqn.outputs, results, strict=True))
+
+    def keeps_stable(self, eqn: Equation) -> bool:
+        return eqn.name == "max" and not self.plan.refine_stable
 
     def bounds(self, v: Var, upto: int) -> Interval:
         """Both bounds of a value by backward passes over the equations before `upto`."""
@@ -224,10 +229,13 @@ class _State:
         return list(zip(operands, jax.vmap(lambda *r: transposed(r))(*rows), strict=True)), constant
 
 
-def _both_hold(a: Interval, b: Interval) -> Interval:
-    """The intersection; where rounding makes it empty, or one is NaN, the first."""
+def _refined(a: Interval, b: Interval, keep_stable: bool) -> Interval:
+    """The intersection; `a` where it is empty by rounding, where `b` is NaN, or where its sign is settled and kept."""
     lo, hi = jnp.fmax(a.lo, b.lo), jnp.fmin(a.hi, b.hi)
-    return Interval(jnp.where(lo <= hi, lo, a.lo), jnp.where(lo <= hi, hi, a.hi))
+    keep = lo > hi
+    if keep_stable:
+        keep |= (a.lo >= 0) | (a.hi <= 0)
+    return Interval(jnp.where(keep, a.lo, lo), jnp.where(keep, a.hi, hi))
 
 
 def _dot(a: Any, b: Any) -> Any:

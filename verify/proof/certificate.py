@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def describe_model(
         key: {
             "dtype": "F32" if array.dtype == np.float32 else "I32",
             "shape": list(array.shape),
-            "sha256": hashlib.sha256(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest(),
+            "sha256": hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest(),
         }
         for key, array in tensors.items()
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from axiom_jax._domain import Domain, missing, require
+from axiom_jax._domain import Domain, require
 from axiom_jax._program import Equation, Program
 from axiom_jax.verification.lowering import relu_operand
 
@@ -134,24 +134,24 @@ def emit(program: Program, values: Sequence[Any]) -> tuple[dict[str, Any], dict[
 
 
 def gaps(program: Program) -> list[Equation]:
-    """What the certificate cannot express: unknown primitives, products of two variables, maxima that are no relu."""
-    varying = program.varying
-    found = [e for e in missing(ir, program) if e.name not in MOVES and not _exactly_known(program, e)]
-    for eqn in program.equations:
-        both = all(v in varying for v in eqn.inputs) and len(eqn.inputs) > 1
-        product = eqn.name in ("mul", "dot_general", "conv_general_dilated") and both
-        indexed = eqn.name in ("gather", "dynamic_slice", "select_n", "div") and any(
-            v in varying for v in (eqn.inputs[:1] if eqn.name == "select_n" else eqn.inputs[1:])
-        )
-        if product or (indexed and eqn.name != "select_n") or (indexed and eqn.inputs[0] in varying):
-            found.append(eqn)
-        if eqn.name in ("sqrt", "rsqrt") and not varying.isdisjoint(eqn.inputs):
-            found.append(eqn)
-    return list(dict.fromkeys(found))
+    """What the certificate cannot express: unknown primitives, products of two variables, roots of variables."""
+    return [eqn for eqn in program.equations if not _expressible(program, eqn)]
 
 
-def _exactly_known(program: Program, eqn: Equation) -> bool:
-    return program.varying.isdisjoint(eqn.inputs) and _exact(eqn)
+def _expressible(program: Program, eqn: Equation) -> bool:
+    varies = [v in program.varying for v in eqn.inputs]
+    match eqn.name:
+        case "mul" | "dot_general" | "conv_general_dilated":
+            return sum(varies) <= 1
+        case "div" | "gather" | "dynamic_slice":
+            return not any(varies[1:])
+        case "select_n":
+            return not varies[0]
+        case "sqrt" | "rsqrt" | "integer_pow":
+            return not any(varies)
+        case "max":
+            return not any(varies) or relu_operand(program, eqn) is not None
+    return eqn.name in ir.rules or eqn.name in MOVES or (not any(varies) and _exact(eqn))
 
 
 def _exact(eqn: Equation, operands: Sequence[Any] | None = None) -> bool:

@@ -7,6 +7,7 @@ uses them as they are, the certificate checker derives its own from exact arithm
 from axiom_jax.verification.relax._lines import Lines as Lines
 from axiom_jax.verification.relax._lines import chord as chord
 from axiom_jax.verification.relax._lines import relaxation as relaxation
+
 from axiom_jax.verification.relax import piecewise_linear as piecewise_linear  # isort: skip
 from axiom_jax.verification.relax import sigmoidal as sigmoidal  # isort: skip
 from axiom_jax.verification.relax import convex as convex  # isort: skip

@@ -43,16 +43,20 @@ def bound(question: Question, case: np.ndarray, lo: np.ndarray, hi: np.ndarray, 
     """
     count = len(case)
     pad = lambda a: np.concatenate([a, np.repeat(a[:1], width - count, 0)]) if count < width else a
-    down = np.nextafter(lo.astype(np.float32), np.float32(-np.inf))
-    up = np.nextafter(hi.astype(np.float32), np.float32(np.inf))
-    down = np.where(down.astype(np.float64) <= lo, np.where(lo.astype(np.float32) <= lo, lo.astype(np.float32), down), down)
-    up = np.where(hi.astype(np.float32) >= hi, hi.astype(np.float32), up)
+    down, up = _outward(lo, hi)
     relative = 1.0 / np.maximum(question.hi - question.lo, 1e-30)
     result = _step(
         question.plan, question.program, question.slots, question.values, question.spec, pad(case), pad(down), pad(up),
         relative.astype(np.float32), question.float32_lo, question.float32_hi,
     )  # fmt: skip
     return jax.tree.map(lambda a: np.asarray(a)[:count], result)
+
+
+def _outward(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest float32 box around a float64 one."""
+    down, up = lo.astype(np.float32), hi.astype(np.float32)
+    down = np.where(down > lo, np.nextafter(down, np.float32(-np.inf)), down)
+    return down, np.where(up < hi, np.nextafter(up, np.float32(np.inf)), up)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -69,7 +69,7 @@ class Search:
         judge: Callable[[int, np.ndarray], bool],
         progress: Callable[["Search"], None] | None = None,
     ) -> str:
-        """Search until every box is closed ("closed"), a candidate is judged unsafe ("unsafe"), or time is out ("time").
+        """Search until every box is closed, a candidate is judged unsafe, or time is out.
 
         Args:
             deadline: on `time.monotonic`.

@@ -6,10 +6,10 @@ _seconds = 0.0
 _count = 0
 
 
-def _listen(event: str, duration: float, **_: object) -> None:
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
     global _seconds, _count
     if event.startswith("/jax/core/compile/"):
-        _seconds += duration
+        _seconds += duration_secs
         _count += event.endswith("backend_compile_duration")
 
 

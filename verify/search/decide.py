@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ import jax
 import numpy as np
 
 from axiom_jax.verification import checker
-from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.proof.certificate import (
     Certificate,
     Checked,
@@ -30,6 +29,7 @@ from axiom_jax.verification.proof.certificate import (
     save_certificate,
     tree_proof,
 )
+from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Case, Property
 from axiom_jax.verification.search.attack import attack
 from axiom_jax.verification.search.branch_and_bound import Search
@@ -156,7 +156,7 @@ class _Court:
         self.question, self.exact = question, exactly(question.subject)
         self.found: tuple[int, list[Fraction], list[tuple[Fraction, Fraction]]] | None = None
         self.meta = {
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": f"python {platform.python_version()}, jax {jax.__version__}, {platform.machine()}",
         } | meta
 

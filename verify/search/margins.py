@@ -96,7 +96,7 @@ class Subject:
         key = tuple(np.shape(a) for a in first)
         if key not in self._margins:
             program, values = build(self._margin, (self.params, first), self.input)
-            self._margins[key] = program, plan(program), tuple(values)
+            self._margins[key] = program, plan(program, refine_stable=False), tuple(values)
         return self._margins[key]
 
     def _margin(self, given: Any, x: Any) -> Any:
@@ -157,7 +157,8 @@ def pose(subject: Subject, prop: Property) -> Question:
     spec = _arrays(prop, subject.size, subject.flat[0].outputs[0].size)
     program, bounding, values = subject.margins(spec)
     leaves = len(jax.tree.leaves(subject.params))
-    return Question(subject, program, bounding, values, tuple(range(leaves, leaves + 3)), spec, *_boxes(prop.cases), prop)
+    slots = tuple(range(leaves, leaves + 3))
+    return Question(subject, program, bounding, values, slots, spec, *_boxes(prop.cases), prop)
 
 
 def with_atoms(values: Sequence[Any], slots: Sequence[int], spec: Spec, case: Any) -> list[Any]:
@@ -220,4 +221,5 @@ def nearest(x: Fraction) -> np.float32:
     guess = np.float32(float(x))
     candidates = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
     even = lambda f: int(f.view(np.uint32)) & 1
-    return min(candidates, key=lambda f: (abs(Fraction(float(f)) - x) if np.isfinite(f) else Fraction(2) ** 200, even(f)))
+    distance = lambda f: abs(Fraction(float(f)) - x) if np.isfinite(f) else Fraction(2) ** 200
+    return min(candidates, key=lambda f: (distance(f), even(f)))

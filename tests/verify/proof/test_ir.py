@@ -101,7 +101,9 @@ CASES = {
         lambda x: jnp.maximum(x, W[:, 0]) + jnp.minimum(x, 0.25) + jnp.clip(x, -0.5, 0.5) + jnp.abs(x), vector
     ),
     "max of two variables": (lambda x: jnp.maximum(x[:3], x[3:]) - jnp.minimum(x[1:4], x[2:5]), vector),
-    "reduce": (lambda x: jnp.concatenate([x.reshape(2, 3).max(1), x.reshape(3, 2).min(0), x.reshape(2, 3).sum(1)]), vector),
+    "reduce": (
+        lambda x: jnp.concatenate([x.reshape(2, 3).max(1), x.reshape(3, 2).min(0), x.reshape(2, 3).sum(1)]), vector
+    ),
     "mean, cumsum": (lambda x: x.mean() + jnp.cumsum(x) + lax.cumsum(x, reverse=True), vector),
     "max pool": (lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"), image),
     "max pool padded": (lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME"), image),

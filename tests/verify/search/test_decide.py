@@ -75,11 +75,11 @@ def test_several_cases_and_disjuncts(tmp_path):
     subject = Subject(network, params, SPECS)
     center = np.float32([0.3, -0.4])
     label = int(np.argmax(network(params, center[None])))
-    near, far = robust(center, label, 3, "1/1000"), robust(center, label, 3, 100)
+    near, wrong = robust(center, label, 3, "1/1000"), robust(center, (label + 1) % 3, 3, "1/1000")
     both = Property(near.cases + near.cases, "twice")
     assert isinstance(decide(subject, both, timeout=30, certificate_path=tmp_path / "a.cert").verdict, Proved)
     assert len(load_certificate(tmp_path / "a.cert").payload["proof"]["trees"]) == 2
-    assert isinstance(decide(subject, Property(near.cases + far.cases, "one fails"), timeout=30).verdict, Refuted)
+    assert isinstance(decide(subject, Property(near.cases + wrong.cases, "one fails"), timeout=30).verdict, Refuted)
 
 
 def test_another_model_is_told_apart(tmp_path):
@@ -102,7 +102,8 @@ def test_without_checking_a_proof_is_claimed():
 def test_out_of_time_is_unknown_and_says_what_is_left():
     params = draw(3, hidden=64)
     start = time.monotonic()
-    decision = decide(Subject(network, params, SPECS), below(Fraction(smallest(params)) - Fraction(1, 10**6)), timeout=0.0)
+    prop = below(Fraction(smallest(params)) - Fraction(1, 10**6))
+    decision = decide(Subject(network, params, SPECS), prop, timeout=0.0)
     assert isinstance(decision.verdict, Unknown) and decision.verdict.timed_out
     assert "left open" in decision.verdict.reason and decision.to_dict()["vnncomp"] == "timeout"
     assert time.monotonic() - start < 20
@@ -143,3 +144,22 @@ def test_nearest_is_round_to_nearest_even():
     halfway = (Fraction(1) + Fraction(1) + Fraction(1, 2**23)) / 2
     assert float(nearest(halfway)) == 1.0
     assert float(nearest(halfway + Fraction(1, 10**40))) == 1 + 2.0**-23
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch):
+    """A device that can hold eight boxes at once: the search finds that out and still closes."""
+    from axiom_jax.verification.search import branch_and_bound
+
+    real, widths = branch_and_bound.bound, []
+
+    def small_device(question, case, lo, hi, width):
+        widths.append(width)
+        if width > 8:
+            raise MemoryError("RESOURCE_EXHAUSTED: out of memory")
+        return real(question, case, lo, hi, width)
+
+    monkeypatch.setattr(branch_and_bound, "bound", small_device)
+    params = draw(0)
+    decision = decide(Subject(network, params, SPECS), below(Fraction(smallest(params)) - Fraction(1, 5)), timeout=60)
+    assert isinstance(decision.verdict, Proved)
+    assert widths[:4] == [64, 32, 16, 8] and set(widths[4:]) == {8}

@@ -1,0 +1,230 @@
+"""ONNX operators that mix entries: products, convolutions, pooling, norms, reductions.
+
+Dots and convolutions ask for the highest precision, so that float32 means float32 on every backend.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jax import lax
+
+from axiom_jax.interop.onnx_ops import Node, array, define, expand_to, integers, known, positive, reshape
+
+HIGHEST = lax.Precision.HIGHEST
+
+
+@define("MatMul")
+def _matmul(node: Node, a: Any, b: Any) -> Any:
+    if known(a, b):
+        return np.matmul(a, b)
+    a, b = array(a), array(b)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError("MatMul takes no scalars")
+    if b.ndim <= 2 or a.ndim == 1:
+        contract = ((a.ndim - 1,), (max(b.ndim - 2, 0),))
+        return lax.dot_general(a, b, (contract, ((), ())), precision=HIGHEST)
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a, b = expand_to(a, (*batch, *a.shape[-2:])), expand_to(b, (*batch, *b.shape[-2:]))
+    n, axes = len(batch), tuple(range(len(batch)))
+    return lax.dot_general(a, b, (((n + 1,), (n,)), (axes, axes)), precision=HIGHEST)
+
+
+@define("Gemm")
+def _gemm(node: Node, a: Any, b: Any, c: Any = None) -> Any:
+    contract = ((0 if node.get("transA", 0) else 1,), (1 if node.get("transB", 0) else 0,))
+    y = lax.dot_general(array(a), array(b), (contract, ((), ())), precision=HIGHEST)
+    y = _scaled(y, node.get("alpha", 1.0))
+    if c is None or node.get("beta", 1.0) == 0:
+        return y
+    return lax.add(y, expand_to(_scaled(array(c), node.get("beta", 1.0)), y.shape))
+
+
+def _scaled(x: Any, factor: float) -> Any:
+    return x if factor == 1 else lax.mul(x, np.float32(factor))
+
+
+@define("Conv")
+def _conv(node: Node, x: Any, w: Any, b: Any = None) -> Any:
+    x, w = array(x), array(w)
+    strides, dilations, padding = _geometry(node, x, w.shape[2:])
+    y = lax.conv_general_dilated(
+        x, w, strides, padding, rhs_dilation=dilations, dimension_numbers=_layout(x), precision=HIGHEST,
+        feature_group_count=node.get("group", 1),
+    )  # fmt: skip
+    return _plus_channels(y, b)
+
+
+@define("ConvTranspose")
+def _conv_transpose(node: Node, x: Any, w: Any, b: Any = None) -> Any:
+    """A convolution of the input spread out by the strides, with the flipped kernel."""
+    x, w = array(x), array(w)
+    kernel, n = w.shape[2:], x.ndim - 2
+    strides, dilations = node.get("strides", (1,) * n), node.get("dilations", (1,) * n)
+    extra, wanted = node.get("output_padding", (0,) * n), node.get("output_shape")
+    reach = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+    full = [s * (i - 1) + e + r + 1 for s, i, e, r in zip(strides, x.shape[2:], extra, reach, strict=True)]
+    auto = node.get("auto_pad", "NOTSET")
+    if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
+        wanted = [s * i for s, i in zip(strides, x.shape[2:], strict=True)]
+    if wanted is None:
+        pads = node.get("pads", (0,) * 2 * n) if auto == "NOTSET" else (0,) * 2 * n
+        cuts = list(zip(pads[:n], pads[n:], strict=True))
+    else:
+        totals = [f - o for f, o in zip(full, wanted[-n:], strict=True)]
+        # ONNX: the odd one goes to the end for SAME_UPPER, else to the start
+        cuts = [(t // 2, t - t // 2) if auto == "SAME_UPPER" else (t - t // 2, t // 2) for t in totals]
+    groups, (c_in, c_out) = node.get("group", 1), w.shape[:2]
+    w = lax.reshape(w, (groups, c_in // groups, c_out, *kernel))
+    w = lax.transpose(w, (0, 2, 1, *range(3, 3 + n)))
+    w = lax.rev(lax.reshape(w, (groups * c_out, c_in // groups, *kernel)), tuple(range(2, 2 + n)))
+    y = lax.conv_general_dilated(
+        x, w, (1,) * n, [(r - lo, r - hi + e) for r, (lo, hi), e in zip(reach, cuts, extra, strict=True)],
+        lhs_dilation=strides, rhs_dilation=dilations, dimension_numbers=_layout(x), feature_group_count=groups,
+        precision=HIGHEST,
+    )  # fmt: skip
+    return _plus_channels(y, b)
+
+
+def _layout(x: Any) -> tuple[str, str, str]:
+    if not 3 <= x.ndim <= 5:
+        raise ValueError(f"convolution of {x.ndim - 2} spatial dimensions; 1 to 3 are supported")
+    space = "DHW"[5 - x.ndim :]
+    return "NC" + space, "OI" + space, "NC" + space
+
+
+def _plus_channels(y: Any, bias: Any) -> Any:
+    if bias is None:
+        return y
+    return lax.add(y, lax.broadcast_in_dim(array(bias), y.shape, (1,)))
+
+
+def _geometry(node: Node, x: Any, kernel: Sequence[int]) -> tuple[Any, Any, list[Any]]:
+    """Strides, dilations and padding of a window over the spatial axes of `x`."""
+    n = len(kernel)
+    strides, dilations = node.get("strides", (1,) * n), node.get("dilations", (1,) * n)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    auto = node.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        totals = [max((-(-i // s) - 1) * s + r - i, 0) for i, s, r in zip(x.shape[2:], strides, reach, strict=True)]
+        small = [(t // 2, t - t // 2) for t in totals]
+        return strides, dilations, small if auto == "SAME_UPPER" else [(hi, lo) for lo, hi in small]
+    pads = node.get("pads", (0,) * 2 * n) if auto == "NOTSET" else (0,) * 2 * n
+    padding = list(zip(pads[:n], pads[n:], strict=True))
+    if node.get("ceil_mode", 0):
+        for d, ((lo, hi), i, s, r) in enumerate(zip(padding, x.shape[2:], strides, reach, strict=True)):
+            out = -(-(i + lo + hi - r) // s) + 1
+            out -= (out - 1) * s >= i + lo  # a window may not start in the padding at the end
+            padding[d] = (lo, max(hi, (out - 1) * s + r - i - lo))
+    return strides, dilations, padding
+
+
+def _pool(
+    x: Any, start: float, combine: Callable[..., Any], kernel: Any, strides: Any, padding: Any, dilations: Any
+) -> Any:
+    return lax.reduce_window(
+        x, np.float32(start), combine, (1, 1, *kernel), (1, 1, *strides), [(0, 0), (0, 0), *padding],
+        window_dilation=(1, 1, *dilations),
+    )  # fmt: skip
+
+
+@define("MaxPool")
+def _max_pool(node: Node, x: Any) -> Any:
+    x, kernel = array(x), node.get("kernel_shape")
+    strides, dilations, padding = _geometry(node, x, kernel)
+    return _pool(x, -np.inf, lax.max, kernel, strides, padding, dilations)
+
+
+@define("AveragePool")
+def _average_pool(node: Node, x: Any) -> Any:
+    x, kernel = array(x), node.get("kernel_shape")
+    strides, dilations, padding = _geometry(node, x, kernel)
+    total = _pool(x, 0, lax.add, kernel, strides, padding, dilations)
+    # How many cells a window averages over; ceil_mode's extra cells at the end never count.
+    given = node.get("pads", (0,) * 2 * len(kernel))
+    declared = list(zip(given[: len(kernel)], given[len(kernel) :], strict=True))
+    if node.get("auto_pad", "NOTSET") != "NOTSET":
+        declared = padding
+    counts = np.ones((), np.float32)
+    for d, (size, k, s, dilation) in enumerate(zip(x.shape[2:], kernel, strides, dilations, strict=True)):
+        low, high = declared[d] if node.get("count_include_pad", 0) else (0, 0)
+        cells = np.arange(total.shape[2 + d])[:, None] * s + np.arange(k)[None] * dilation - padding[d][0]
+        counted = ((cells >= -low) & (cells < size + high)).sum(1).astype(np.float32)
+        counts = counts[..., None] * counted
+    if np.all(counts == counts.flat[0]):
+        return lax.div(total, counts.flat[0])
+    return lax.div(total, expand_to(array(counts), total.shape))
+
+
+@define("GlobalAveragePool", "GlobalMaxPool")
+def _global_pool(node: Node, x: Any) -> Any:
+    x = array(x)
+    return _reduced(x, tuple(range(2, x.ndim)), "mean" if node.op == "GlobalAveragePool" else "max", True)
+
+
+@define("BatchNormalization")
+def _batch_normalization(node: Node, x: Any, scale: Any, bias: Any, mean: Any, variance: Any) -> Any:
+    if node.get("training_mode", 0):
+        raise NotImplementedError("training_mode = 1")
+    if not node.get("spatial", 1):
+        raise NotImplementedError("spatial = 0")
+    x = array(x)
+    deviation = lax.sqrt(lax.add(array(variance), np.float32(node.get("epsilon", 1e-5))))
+    channels = [lax.broadcast_in_dim(array(v), x.shape, (1,)) for v in (mean, lax.div(array(scale), deviation), bias)]
+    return lax.add(lax.mul(lax.sub(x, channels[0]), channels[1]), channels[2])
+
+
+@define("InstanceNormalization", "LayerNormalization")
+def _normalization(node: Node, x: Any, scale: Any, bias: Any = None) -> Any:
+    x = array(x)
+    if node.op == "LayerNormalization":
+        axes = tuple(range(positive(node.get("axis", -1), x.ndim), x.ndim))
+        fit = lambda v: expand_to(array(v), x.shape)
+    else:
+        axes = tuple(range(2, x.ndim))
+        fit = lambda v: lax.broadcast_in_dim(array(v), x.shape, (1,))
+    centred = lax.sub(x, expand_to(_reduced(x, axes, "mean", True), x.shape))
+    variance = _reduced(lax.mul(centred, centred), axes, "mean", True)
+    deviation = lax.sqrt(lax.add(variance, np.float32(node.get("epsilon", 1e-5))))
+    y = lax.mul(lax.div(centred, expand_to(deviation, x.shape)), fit(scale))
+    return y if bias is None else lax.add(y, fit(bias))
+
+
+@define("Softmax", "LogSoftmax")
+def _softmax(node: Node, x: Any) -> Any:
+    x = array(x)
+    shape, axis = x.shape, positive(node.get("axis", -1 if node.opset >= 13 else 1), x.ndim)
+    if node.opset < 13:  # then the input was made a matrix, and its rows were normalised
+        x, axis = reshape(x, (math.prod(shape[:axis]), math.prod(shape[axis:]))), 1
+    shifted = lax.sub(x, expand_to(_reduced(x, (axis,), "max", True), x.shape))
+    exponentials = lax.exp(shifted)
+    total = expand_to(_reduced(exponentials, (axis,), "sum", True), x.shape)
+    y = lax.div(exponentials, total) if node.op == "Softmax" else lax.sub(shifted, lax.log(total))
+    return reshape(y, shape)
+
+
+@define("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare", "ReduceL2", static=(1,))
+def _reduce(node: Node, x: Any, axes: Any = None) -> Any:
+    chosen = node.get("axes") if axes is None else integers(axes, "axes")
+    if not chosen and node.get("noop_with_empty_axes", 0):
+        return x
+    chosen = tuple(positive(a, x.ndim) for a in chosen) if chosen else tuple(range(x.ndim))
+    kind = node.op.removeprefix("Reduce").lower()
+    if kind in ("sumsquare", "l2"):
+        x = array(x)
+        total = _reduced(lax.mul(x, x), chosen, "sum", bool(node.get("keepdims", 1)))
+        return lax.sqrt(total) if kind == "l2" else total
+    return _reduced(x, chosen, kind, bool(node.get("keepdims", 1)))
+
+
+def _reduced(x: Any, axes: tuple[int, ...], kind: str, keep: bool) -> Any:
+    if isinstance(x, np.ndarray):
+        y = getattr(np, kind)(x, axis=axes, keepdims=keep)
+        return np.asarray(y, x.dtype)
+    reducers = {"sum": lax.reduce_sum, "mean": lax.reduce_sum, "max": lax.reduce_max, "min": lax.reduce_min,
+                "prod": lax.reduce_prod}  # fmt: skip
+    y = reducers[kind](x, axes)
+    if kind == "mean":
+        y = lax.div(y, np.float32(math.prod(x.shape[a] for a in axes)))
+    return reshape(y, [1 if d in axes else n for d, n in enumerate(x.shape)]) if keep else y

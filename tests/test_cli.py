@@ -1,0 +1,207 @@
+"""The command line as a user meets it: verdicts, exit codes, JSON, bad input, Ctrl-C."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from axiom_jax.cli import main
+
+KEYS = {"verdict", "vnncomp", "levels", "checked", "seconds", "compile_seconds", "check_seconds", "bound",
+        "certificate", "counterexample", "reason"}  # fmt: skip
+SAFE = "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)(declare-const Y_1 Real)"
+BOX = "(assert (>= X_0 -1))(assert (<= X_0 1))(assert (>= X_1 -0.5))(assert (<= X_1 0.1))"
+
+
+def write_net(path, seed=0, hidden=6):
+    """A net of two inputs and two outputs: Gemm, Relu, Gemm."""
+    rng = np.random.default_rng(seed)
+    weights = {"W1": (2, hidden), "B1": (hidden,), "W2": (hidden, 2), "B2": (2,)}
+    tensors = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in weights.items()]
+    nodes = [
+        helper.make_node("Gemm", ["x", "W1", "B1"], ["h"], "first"),
+        helper.make_node("Relu", ["h"], ["a"], "activation"),
+        helper.make_node("Gemm", ["a", "W2", "B2"], ["y"], "second"),
+    ]
+    value = lambda name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2])
+    graph = helper.make_graph(nodes, "net", [value("x")], [value("y")], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A net, a property that holds, and one that does not; the user stands in the folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_net("net.onnx")
+    Path("holds.vnnlib").write_text(SAFE + BOX + "(assert (>= Y_0 1000))")
+    Path("fails.vnnlib").write_text(SAFE + BOX + "(assert (>= Y_0 -1000))")
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(list(map(str, arguments)))
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+def last(out):
+    return json.loads(out.splitlines()[-1])
+
+
+def test_proved_refuted_and_their_certificates(files, capsys):
+    code, out, _ = run(capsys, "verify", "net.onnx", "holds.vnnlib", "--certificate", "a.cert", "--json")
+    result = last(out)
+    assert code == 0 and result.keys() == KEYS
+    assert (result["verdict"], result["vnncomp"]) == ("proved", "unsat")
+    assert (result["levels"], result["checked"]) == (["real"], True)
+    assert result["bound"] > 0 and result["certificate"] == "a.cert" and result["counterexample"] is None
+
+    code, out, _ = run(capsys, "verify", "net.onnx", "fails.vnnlib", "--certificate", "b.cert", "--json")
+    result = last(out)
+    assert code == 1 and result.keys() == KEYS and (result["verdict"], result["vnncomp"]) == ("refuted", "sat")
+    inputs = [float.fromhex(x) for x in result["counterexample"]["inputs"]]
+    assert -1 <= inputs[0] <= 1 and -0.5 <= inputs[1] <= np.float32(0.1)
+
+    for cert in ("a.cert", "b.cert"):
+        code, out, _ = run(capsys, "check", cert, "--model", "net.onnx")
+        assert code == 0 and out.splitlines()[0] == "accepted"
+    code, out, _ = run(capsys, "check", "a.cert", "--json")
+    assert code == 0 and last(out)["accepted"] and last(out)["levels"] == ["real"]
+
+
+def test_a_certificate_of_another_net_is_rejected(files, capsys):
+    run(capsys, "verify", "net.onnx", "holds.vnnlib", "--certificate", "a.cert")
+    write_net("other.onnx", seed=1)
+    code, out, _ = run(capsys, "check", "a.cert", "--model", "other.onnx")
+    assert code == 1 and out.startswith("rejected: it is about another network than other")
+
+
+def test_a_cut_or_edited_certificate_is_refused(files, capsys):
+    run(capsys, "verify", "net.onnx", "holds.vnnlib", "--certificate", "a.cert")
+    whole = Path("a.cert").read_bytes()
+    Path("cut.cert").write_bytes(whole[: len(whole) // 2])
+    code, out, _ = run(capsys, "check", "cut.cert")
+    assert code == 2 and out.startswith("unreadable: ")
+    Path("edited.cert").write_bytes(whole.replace(b'"threshold":"-1000"', b'"threshold":"-2000"'))
+    code, out, _ = run(capsys, "check", "edited.cert")
+    assert code == 1 and out.startswith("rejected: ")
+    code, out, _ = run(capsys, "check", "nowhere.cert", "--json")
+    assert code == 2 and last(out)["accepted"] is False
+
+
+def test_levels_and_no_check(files, capsys):
+    code, out, _ = run(capsys, "verify", "net.onnx", "holds.vnnlib", "--require-level", "float32", "--json")
+    assert code == 3 and last(out)["verdict"] == "unknown" and "float32" in last(out)["reason"]
+    code, out, _ = run(capsys, "verify", "net.onnx", "holds.vnnlib", "--require-level", "real", "--json")
+    assert code == 0
+    code, out, _ = run(capsys, "verify", "net.onnx", "holds.vnnlib", "--no-check", "--json")
+    assert code == 3 and (last(out)["verdict"], last(out)["vnncomp"], last(out)["levels"]) == ("claimed", "unsat", [])
+    code, out, _ = run(capsys, "verify", "net.onnx", "holds.vnnlib", "--check-timeout", "0", "--json")
+    assert code == 3 and last(out)["verdict"] == "claimed" and "time" in last(out)["reason"]
+
+
+BAD = {
+    "missing model": (["nowhere.onnx", "holds.vnnlib"], "nowhere.onnx"),
+    "missing property": (["net.onnx", "nowhere.vnnlib"], "nowhere.vnnlib"),
+    "truncated model": (["cut.onnx", "holds.vnnlib"], "cut.onnx"),
+    "text as a model": (["holds.vnnlib", "holds.vnnlib"], "holds.vnnlib"),
+    "syntax": (["net.onnx", "syntax.vnnlib"], "syntax.vnnlib"),
+    "too many inputs": (["net.onnx", "wide.vnnlib"], "3 inputs"),
+    "empty box": (["net.onnx", "empty.vnnlib"], "X_0"),
+    "unbounded": (["net.onnx", "open.vnnlib"], "X_1"),
+    "no property": (["net.onnx", "net.onnx"], "VNN-LIB"),
+    "unwritable certificate": (["net.onnx", "holds.vnnlib", "--certificate", "none/a.cert"], "none"),
+    "a wrong level": (["net.onnx", "holds.vnnlib", "--require-level", "float64"], "float64"),
+    "an unknown option": (["net.onnx", "holds.vnnlib", "--frobnicate"], "--frobnicate"),
+    "a missing argument": (["net.onnx"], "PROPERTY"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_error(files, capsys, name):
+    Path("cut.onnx").write_bytes(Path("net.onnx").read_bytes()[:100])
+    Path("syntax.vnnlib").write_text(SAFE + BOX + "\n(assert (>= Y_0 ")
+    third = "(declare-const X_2 Real)(assert (>= X_2 0))(assert (<= X_2 1))"
+    Path("wide.vnnlib").write_text(SAFE + third + BOX + "(assert (>= Y_0 1))")
+    Path("empty.vnnlib").write_text(SAFE + BOX + "(assert (>= X_0 2))(assert (>= Y_0 1))")
+    half = "(assert (>= X_0 -1))(assert (<= X_0 1))(assert (<= X_1 1))"
+    Path("open.vnnlib").write_text(SAFE + half + "(assert (>= Y_0 1))")
+    arguments, word = BAD[name]
+    before = {p: p.read_bytes() for p in Path().iterdir() if p.is_file()}
+    code, out, err = run(capsys, "verify", *arguments, "--json")
+    error = last(out)["error"]
+    assert code == 2 and set(error) == {"what", "at", "got", "fix"} and len(out.splitlines()) == 1
+    assert word in json.dumps(error) and error["what"].rstrip().endswith((".", "?")), error
+    assert error["what"] in err and "Traceback" not in err
+    assert before == {p: p.read_bytes() for p in Path().iterdir() if p.is_file()}
+
+
+def test_bench_goes_on_after_bad_rows_and_finds_contradictions(files, capsys):
+    Path("rows.csv").write_text(
+        "onnx,vnnlib,timeout_s,expected,note\nnet.onnx,holds.vnnlib,30,unsat,a\nnowhere.onnx,holds.vnnlib,30,unsat,b\n"
+        "net.onnx,fails.vnnlib,30,sat,c\n"
+    )
+    code, out, _ = run(capsys, "bench", "rows.csv", "--csv", "out.csv", "--certificates", "certs")
+    with open("out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert code == 0 and "contradictions: 0" in out
+    assert [r["verdict"] for r in rows] == ["proved", "unknown", "refuted"]
+    assert [r["note"] for r in rows] == ["a", "b", "c"] and "nowhere.onnx" in rows[1]["reason"]
+    assert len(list(Path("certs").glob("*.cert"))) == 2
+    Path("rows.csv").write_text("onnx,vnnlib,timeout_s,expected\nnet.onnx,fails.vnnlib,30,unsat\n")
+    code, out, _ = run(capsys, "bench", "rows.csv", "--timeout", "20", "--no-check")
+    assert code == 1 and "CONTRADICTS unsat" in out
+    Path("rows.csv").write_text("a,b\n1,2\n")
+    code, _, err = run(capsys, "bench", "rows.csv")
+    assert code == 2 and "lacks onnx, vnnlib" in err
+
+
+def write_hard_net(path):
+    """Zero in a way that is hard to see: the sum over 30 rotated z = w · x of relu(z) − relu(−z) − z."""
+    w = np.random.default_rng(0).integers(-8, 9, (6, 30)).astype(np.float32) / 8
+    w2 = np.concatenate([np.ones((30, 1)), -np.ones((30, 1))]).astype(np.float32)
+    tensors = {"W1": np.concatenate([w, -w], 1), "W2": w2, "W3": -w.sum(1, keepdims=True)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "W1"], ["h"]),
+        helper.make_node("Relu", ["h"], ["a"]),
+        helper.make_node("MatMul", ["a", "W2"], ["b"]),
+        helper.make_node("MatMul", ["x", "W3"], ["c"]),
+        helper.make_node("Add", ["b", "c"], ["y"]),
+    ]
+    value = lambda name, size: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, size])
+    initializers = [numpy_helper.from_array(t, n) for n, t in tensors.items()]
+    graph = helper.make_graph(nodes, "zero", [value("x", 6)], [value("y", 1)], initializers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_ctrl_c_answers_what_is_known(files):
+    """A real process and a real SIGINT, once the search has its compiled step."""
+    write_hard_net("hard.onnx")
+    names = "".join(f"(declare-const X_{i} Real)" for i in range(6)) + "(declare-const Y_0 Real)"
+    box = "".join(f"(assert (>= X_{i} -1))(assert (<= X_{i} 1))" for i in range(6))
+    Path("hard.vnnlib").write_text(names + box + "(assert (>= Y_0 0.001))")
+    command = [sys.executable, "-c", "from axiom_jax.cli import main; main()", "verify", "hard.onnx", "hard.vnnlib",
+               "--timeout", "300", "--json"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    deadline = time.monotonic() + 120
+    while not any(Path("cache").rglob("jit__step*")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    result = last(out)
+    assert process.returncode == 3 and "Traceback" not in err, err
+    assert result["verdict"] == "unknown" and "interrupted" in result["reason"] and result["bound"] is not None
