@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from axiom_jax.model import Probabilities as Probabilities
     from axiom_jax.model import Sequential as Sequential
     from axiom_jax.model import axiom as axiom
+    from axiom_jax.model import check_shapes as check_shapes
     from axiom_jax.model import parameters as parameters
     from axiom_jax.model import shape_table as shape_table
     from axiom_jax.verification.proof.binding import check_certificate as check_certificate
@@ -38,7 +39,8 @@ _HOME = {
     "axiom_jax._errors": ["AxiomError", "BackendUnavailable", "CertificateError", "EnsureViolation", "ModelError",
                           "ShapeError", "SpecError", "UnsupportedPrimitive"],
     "axiom_jax.interop.onnx_reader": ["from_onnx"],
-    "axiom_jax.model": ["Logits", "Model", "Probabilities", "Sequential", "axiom", "parameters", "shape_table"],
+    "axiom_jax.model": ["Logits", "Model", "Probabilities", "Sequential", "axiom", "check_shapes", "parameters",
+                        "shape_table"],
     "axiom_jax.verification.proof.binding": ["check_certificate"],
     "axiom_jax.verification.proof.certificate": ["Certificate", "load_certificate", "save_certificate"],
     "axiom_jax.verification.spec.vnnlib": ["read_vnnlib"],

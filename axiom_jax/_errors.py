@@ -41,7 +41,12 @@ def _indent(text: str) -> str:
 
 
 class ShapeError(AxiomError):
-    """Shapes do not fit, or an annotation does not hold for every size."""
+    """Shapes do not fit, or an annotation does not hold for every size.
+
+    Where several places are wrong, the first is told whole and `errors` holds an error for each.
+    """
+
+    errors: "tuple[ShapeError, ...]" = ()
 
 
 class UnsupportedPrimitive(AxiomError):

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 
 from axiom_jax._errors import AxiomError
-from axiom_jax._model import Model
 from axiom_jax._model_chain import Row, count, recording, spec
 from axiom_jax._shapes_annotations import Annotation, names, symbols
 from axiom_jax._shapes_annotations import spec as annotated
@@ -64,7 +63,7 @@ class ShapeTable:
         )
 
 
-def shape_table(model: Model, input_shape: Sequence[int | str] | None = None) -> ShapeTable:
+def shape_table(model: Any, input_shape: Sequence[int | str] | None = None) -> ShapeTable:
     """Every layer of a model with its shapes and the number of its parameters; nothing is executed.
 
     Args:

@@ -179,11 +179,20 @@ def test_lines_are_as_tight_as_those_of_crown() -> None:
     assert -1 < touch < 0 and abs(np.tanh(touch) - slope * touch - t / 2**80) < 1e-5
 
 
+@pytest.mark.parametrize("bits", [80, 192])
+def test_exp_far_out(bits: int) -> None:
+    """Where the error of ln 2, times the number of halvings, is what counts."""
+    for z in [*range(-130, 0, 7), *range(50, 1024, 37), 1024]:
+        low, high = checker.exp_bounds(z << bits, bits)
+        with mpmath.workdps(700):
+            assert low <= mpmath.exp(z) * mpmath.mpf(2) ** bits <= high
+
+
 # --- packed matrices
 
 
 @examples(40)
-@given(seeds, st.sampled_from([10, 40, 62, 90]), st.integers(-30, 40))
+@given(seeds, st.sampled_from([10, 40, 62, 90]), st.integers(-70, 40))
 def test_packed_products_equal_plain_ones(seed: int, magnitude: int, exponent: int) -> None:
     rng = np.random.default_rng(seed)
     k, n = (int(x) for x in rng.integers(1, 7, 2))
@@ -222,6 +231,135 @@ def test_slots_at_their_limits(shift: int) -> None:
     found, inexact = checker.floors(total, shift, len(values))
     assert found == [v >> shift for v in values] and inexact == (shift > 0)
     assert checker.floors(sum(v << shift + 128 * i for i, v in enumerate([3, -4, 0])), shift, 3) == ([3, -4, 0], False)
+
+
+# --- enclosures
+
+
+@examples(60)
+@given(seeds)
+def test_products_and_reciprocals_of_wide_enclosures(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+
+    def vector(size: int) -> tuple[Any, list[tuple[Fraction, Fraction]]]:
+        ends = np.sort(rng.integers(-9, 10, (2, size)) * rng.integers(0, 2, size), 0)
+        den = int(rng.integers(1, 9))
+        return (ends[0].tolist(), ends[1].tolist(), den), [
+            (Fraction(a, den), Fraction(b, den)) for a, b in ends.T.tolist()
+        ]
+
+    def enclosed(ends: tuple[Fraction, Fraction], result: Any, i: int) -> None:
+        assert Fraction(result[0][i], result[2]) <= ends[0] and ends[1] <= Fraction(result[1][i], result[2])
+
+    times = lambda p, q: [x * y for x in p for y in q]
+    a, a_ends = vector(6)
+    b, b_ends = vector(6)
+    found = checker.evaluate_node(checker.Node("mul", [0, 1], 6, False), [a, b], 80)
+    for i in range(6):
+        corners = times(a_ends[i], b_ends[i])
+        enclosed((min(corners), max(corners)), found, i)
+    node = checker.Node("matmul", [0, 1], 4, False)
+    node.shape = [2, 3, 2]
+    found = checker.evaluate_node(node, [a, b], 80)
+    for r in range(2):
+        for j in range(2):
+            corners = [times(a_ends[3 * r + i], b_ends[2 * i + j]) for i in range(3)]
+            enclosed((sum(map(min, corners)), sum(map(max, corners))), found, 2 * r + j)
+    positive = [x + 10 for x in a[0]], [x + 10 for x in a[1]], a[2]
+    inverse = checker.reciprocal(positive)
+    for i in range(6):
+        enclosed((Fraction(a[2], positive[1][i]), Fraction(a[2], positive[0][i])), inverse, i)
+
+
+@pytest.mark.parametrize("c", [2, 3, 4, 1e-40, 1e38])
+def test_roots_are_enclosed(c: float) -> None:
+    nodes = [
+        {"op": "input", "size": 1},
+        {"op": "tensor", "name": "c"},
+        {"op": "", "of": [1]},
+        {"op": "mul", "of": [2, 0]},
+    ]
+    value = np.array([c], np.float32)
+    for op, true in (("sqrt", Fraction(float(value[0]))), ("rsqrt", 1 / Fraction(float(value[0])))):
+        nodes[2]["op"] = op
+        ((low, high),) = network(nodes, {"c": value}).evaluate([Fraction(1)])
+        assert low**2 <= true <= high**2 and high - low <= (high + 1) / 2**90
+
+
+def test_atoms_hold_only_if_all_of_the_enclosure_is_unsafe() -> None:
+    net = network([{"op": "input", "size": 1}, {"op": "neg", "of": [0]}], {})
+    table = [(1, Fraction(1, 2), False, False), (1, 1, False, True), (1, 1, True, False), (-1, 0, False, True)]
+    for sign, threshold, strict, expected in [*table, (-1, Fraction(-1, 2), False, False)]:
+        atom = checker.Atom(build.atom({0: sign}, threshold, strict=strict), net)
+        assert atom.holds([Fraction(5)], [(Fraction(0), Fraction(1))]) == expected
+
+
+# --- bounds to the last unit
+
+
+@examples(80)
+@given(seeds, st.integers(-70, 10), st.integers(-50, 20))
+def test_linear_networks_are_bounded_to_the_last_unit(seed: int, exponent: int, size: int) -> None:
+    """c y + d x over a box where y is linear in x: the least value is known exactly, and no rounding may exceed it."""
+    rng = np.random.default_rng(seed)
+    floats = lambda *shape: np.ldexp(rng.normal(size=shape), exponent + rng.integers(-3, 4, shape)).astype(np.float32)
+    tensors = {"w": floats(3, 2), "b": floats(2), "c": floats(2), "d": np.array([3, -7], np.float32)}
+    nodes = [
+        {"op": "input", "size": 3}, {"op": "tensor", "name": "w"}, {"op": "matmul", "of": [0, 1], "shape": [1, 3, 2]},
+        {"op": "tensor", "name": "b"}, {"op": "add", "of": [2, 3]}, {"op": "tensor", "name": "c"},
+        {"op": "mul", "of": [4, 5]}, {"op": "tensor", "name": "d"}, {"op": "div", "of": [6, 7]},
+        {"op": "sub", "of": [4, 8]},
+    ]  # fmt: skip
+    net = network(nodes, tensors)
+    rational = lambda: Fraction(int(rng.integers(-999, 999)), int(rng.integers(1, 99))) * Fraction(2) ** size
+    lo = [rational() for _ in range(3)]
+    hi = [x + abs(rational()) for x in lo]
+    atom = checker.Atom(build.atom({0: rational(), 1: rational()}, 0, {0: rational()}), net)
+    bounds = checker.sweep(net, *grid_box(lo, hi), None, False)
+    corners = [[(lo, hi)[bit][i] for i, bit in enumerate(bits)] for bits in np.ndindex(2, 2, 2)]
+    values = [(point, build.evaluate(nodes, tensors, 9, point)) for point in corners]
+    left = [sum(c * x[i] for i, c in atom.sides[0]) + sum(c * y[j] for j, c in atom.sides[1]) for x, y in values]
+    found = atom.margin(net, bounds)
+    assert found <= min(left)
+    scale = sum(abs(c) for side in atom.sides for _, c in side) + 1
+    weight = 1 + max(float(np.abs(t).max()) for t in tensors.values()) ** 2
+    reach = 1 + max(abs(x) for x in (*lo, *hi))
+    assert min(left) - found <= scale * reach * Fraction(weight) * Fraction(1, 2**32)
+    for k in net.order:
+        for point in corners:
+            for y, low, high in zip(build.evaluate(nodes, tensors, k, point), *bounds.values[k][:2], strict=True):
+                assert low <= y * 2**40 <= high
+
+
+@examples(60)
+@given(seeds, st.integers(1, 60))
+def test_a_relu_is_bounded_to_the_last_unit(seed: int, magnitude: int) -> None:
+    """m relu(z) + d z on [l, u]: the bound is close to attained at both ends, so that any loose rounding shows."""
+    rng = np.random.default_rng(seed)
+    nodes, size = [{"op": "input", "size": 6}, {"op": "relu", "of": [0]}], 6
+    net = network(nodes, {})
+    lo = [-int(x * 2.0**magnitude) for x in rng.random(size)]
+    hi = [int(x * 2.0**magnitude) for x in rng.random(size)]
+    box = [x << 40 for x in lo], [x << 40 for x in hi]
+    bounds = checker.sweep(net, *box, None, True)
+    relu, direct = ([int(x) for x in rng.integers(-(2**45), 2**45, size)] for _ in range(2))
+    found = Fraction(checker.lower_bound(net, bounds, {1: list(relu), 0: list(direct)}), 2**40)
+    least = sum(min(m * max(z, 0) + d * z for z in (l, 0, u)) for m, d, l, u in zip(relu, direct, lo, hi, strict=True))
+    assert found <= least
+    if all(m < 0 for m in relu):
+        assert least - found <= 2**47 * max(hi)
+
+
+def test_wide_factors_are_charged() -> None:
+    """A factor known only to lie in [1, 3]: the bound must hold for both ends."""
+    nodes = [{"op": "input", "size": 1}, {"op": "tensor", "name": "c"}, {"op": "mul", "of": [1, 0]}]
+    net = network(nodes, {"c": np.ones(1, np.float32)})
+    for lo, hi in ((-2, 5), (1, 5), (-5, -1)):
+        bounds = checker.sweep(net, *grid_box([Fraction(lo)], [Fraction(hi)]), None, True)
+        net.compiled[2] = ([1], [3], 1)
+        for m in (-4, 4):
+            found = Fraction(checker.lower_bound(net, bounds, {2: [m << 40]}), 2**120)
+            assert found <= min(m * c * x for c in (1, 3) for x in (lo, hi))
 
 
 # --- programs: evaluation and bounds of every operation
@@ -458,6 +596,22 @@ def test_undefined_constants_are_rejected(values: list[float], op: str) -> None:
     nodes += [{"op": "div", "of": [0, 1]}] if op == "div" else [{"op": op, "of": [1]}, {"op": "add", "of": [0, 2]}]
     with pytest.raises(checker.Rejected, match="may"):
         network(nodes, {"c": np.array(values, np.float32)}).evaluate([Fraction(1), Fraction(1)])
+
+
+@pytest.mark.parametrize("node, reason", [
+    ({"op": "matmul", "of": [1, 0], "shape": [1, 1, 1]}, "vary"), ({"op": "mul", "of": [0, 0]}, "multiplies"),
+    ({"op": "div", "of": [1, 0]}, "constant only"), ({"op": "sqrt", "of": [0]}, "constant only"),
+    ({"op": "input", "size": 1}, "node 0"), ({"op": "add", "of": [0, 3]}, "operand"),
+    ({"op": "add", "of": [0]}, "number of"), ({"op": "add", "of": [0, 2]}, "different sizes"),
+    ({"op": "concat", "of": []}, "number of"),
+    ({"op": "take", "of": [0], "index": "c"}, "I32"), ({"op": "tensor", "name": "i"}, "F32"),
+    ({"op": "take", "of": [0], "index": "i"}, "outside"), ({"op": "add", "of": [1, 1]}, "does not depend"),
+])  # fmt: skip
+def test_programs_that_mean_nothing_are_rejected(node: dict[str, Any], reason: str) -> None:
+    tensors = {"c": np.ones(1, np.float32), "d": np.ones(2, np.float32), "i": np.array([0, 1], np.int32)}
+    nodes = [{"op": "input", "size": 1}, {"op": "tensor", "name": "c"}, {"op": "tensor", "name": "d"}, node]
+    with pytest.raises(checker.Rejected, match=reason):
+        network(nodes, tensors)
 
 
 # --- certificates of violations
