@@ -5,7 +5,7 @@
 Exit 0 `accepted`, 1 `rejected: reason`, 2 `unreadable: reason` or bad usage. Nothing in a certificate is trusted. The
 format is docs/certificate-format.md; the mathematics is weak duality, with every rounding towards the weaker bound.
 """
-# fmt: off (one blank line between functions: the whole file should stay readable in one sitting)
+# fmt: off
 
 from __future__ import annotations
 

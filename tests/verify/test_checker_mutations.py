@@ -305,7 +305,7 @@ def of_words(base: dict[str, Any], rng: random.Random) -> Iterator[Mutant]:
 def mutants_of(name: str) -> list[Mutant]:
     base, rng = BASES[name](), random.Random(name)
     found = [m for make in (of_numbers, of_weights, of_structure, of_words) for m in make(base, rng)]
-    return found if len(found) < 700 else rng.sample(found, 700)
+    return found if len(found) < 500 else rng.sample(found, 500)
 
 
 LEAST_FALSE = {"dense": 100, "convolution": 100, "smooth": 60, "strict_tie": 40, "violation": 100}

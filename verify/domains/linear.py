@@ -148,15 +148,13 @@ class _State:
                 v = self.plan.operand(eqn)
                 if v not in self.refined:
                     self.refined.add(v)
-                    self.boxes[v] = _refined(self.boxes[v], self.bounds(v, position), keep_stable=self.keeps_stable(eqn))
+                    keep_stable = eqn.name == "max" and not self.plan.refine_stable
+                    self.boxes[v] = _refined(self.boxes[v], self.bounds(v, position), keep_stable)
                 self.lines[position] = relaxation.rules[eqn.name](self.boxes[v].lo, self.boxes[v].hi, **eqn.params)
             operands = [self.boxes.get(v, self.known.get(v)) for v in eqn.inputs]
             results = interval.rules[eqn.name](*operands, **eqn.params)
             results = results if eqn.primitive.multiple_results else (results,)
             self.boxes.update(zip(eqn.outputs, results, strict=True))
-
-    def keeps_stable(self, eqn: Equation) -> bool:
-        return eqn.name == "max" and not self.plan.refine_stable
 
     def bounds(self, v: Var, upto: int) -> Interval:
         """Both bounds of a value by backward passes over the equations before `upto`."""

@@ -15,21 +15,29 @@ import numpy as np
 from axiom_jax._program import Program
 from axiom_jax.verification.search.margins import Question, Spec, with_atoms
 
-RESTARTS = 32
+RESTARTS = 128
 STEPS = 60
 
 
-def attack(question: Question, case: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def attack(
+    question: Question, case: int, seed: int = 0, box: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Search one case for unsafe points.
+
+    Args:
+        case: its number. seed: for the starting points.
+        box: (inputs,) ends of a part of its region to stay in, or None.
 
     Returns:
         points: (restarts, inputs) float32 in the deployed domain, the most unsafe first.
         values: (restarts,) their margins in float32; ≤ 0 means unsafe.
     """
+    lo, hi = question.float32_lo[case], question.float32_hi[case]
+    if box is not None:
+        lo, hi = (np.clip(end.astype(np.float32), lo, hi) for end in box)
     points, values = _descend(
-        question.program, question.slots, question.values, question.spec, case,
-        question.float32_lo[case], question.float32_hi[case], jax.random.key(seed),
-    )  # fmt: skip
+        question.program, question.slots, question.values, question.spec, case, lo, hi, jax.random.key(seed)
+    )
     order = np.argsort(values)
     return np.asarray(points)[order], np.asarray(values)[order]
 

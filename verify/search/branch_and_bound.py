@@ -4,6 +4,7 @@ The pool lives on the host in float64; boxes go to the device in float32, rounde
 Split score: |row| · radius · relative width of the worst atom's linear bound.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +13,14 @@ import jax
 import numpy as np
 
 from axiom_jax.verification.domains.linear import size_of_rows
+from axiom_jax.verification.search.attack import attack
 from axiom_jax.verification.search.bounding import Bounded, bound
 from axiom_jax.verification.search.margins import Question
 from axiom_jax.verification.search.tree import Tree
 
 WIDEST = 64  # boxes a call at most: on a CPU more do not pay
 FLOATS = 4_000_000  # coefficients a call may hold: wide nets get fewer boxes a call
+ATTACK_EVERY = 8  # batches between attacks inside open boxes
 SLACK = 1e-6  # float bounds must clear 0 by this much (relative to the thresholds) before a leaf is closed
 
 
@@ -29,6 +32,7 @@ class Search:
         question: what is asked.
         tree: what was split and closed so far.
         node, lo, hi, case, value: the pool of open boxes, with the bound of the box each was split from.
+        closest: the box that came closest to an unsafe point since the last attack: margin, case, lo, hi.
         boxes: how many were bounded. width: how many in one call.
         slack: float bounds must clear 0 by this much, relative to the thresholds, before a leaf is closed.
     """
@@ -40,6 +44,7 @@ class Search:
     lo: np.ndarray = field(init=False)
     hi: np.ndarray = field(init=False)
     value: np.ndarray = field(init=False)
+    closest: tuple[float, int, np.ndarray, np.ndarray] = field(init=False)
     boxes: int = 0
     closed_bound: float = np.inf
     width: int = 0
@@ -51,6 +56,7 @@ class Search:
         self.node = self.case = np.arange(count)
         self.lo, self.hi = self.question.lo.copy(), self.question.hi.copy()
         self.value = np.full(count, -np.inf)
+        self.closest = (np.inf, 0, self.lo[0], self.hi[0])
         fitting = max(FLOATS // max(size_of_rows(self.question.plan), 1), 1)
         self.width = min(WIDEST, 1 << (fitting.bit_length() - 1))
 
@@ -79,9 +85,13 @@ class Search:
         Returns:
             "closed", "unsafe", "time", or "stuck" if a box cannot be halved any more.
         """
-        while self.open:
+        for round in itertools.count():
+            if not self.open:
+                return "closed"
             if time.monotonic() >= deadline:
                 return "time"
+            if round % ATTACK_EVERY == ATTACK_EVERY - 1 and self.attacked(round, judge):
+                return "unsafe"
             take = min(self.open, self.width)
             batch = slice(self.open - take, self.open)
             result = self.bounded(batch)
@@ -92,7 +102,18 @@ class Search:
                 return "stuck"
             if progress:
                 progress(self)
-        return "closed"
+        raise AssertionError("unreachable")
+
+    def attacked(self, seed: int, judge: Callable[[int, np.ndarray], bool]) -> bool:
+        """Attack inside the box that came closest to an unsafe point lately, in turns with one of the least safe."""
+        _, case, lo, hi = self.closest
+        self.closest = (np.inf, case, lo, hi)
+        if seed // ATTACK_EVERY % 2:
+            worst = np.argsort(self.value)[: self.width]
+            chosen = worst[seed // ATTACK_EVERY % len(worst)]
+            case, lo, hi = int(self.case[chosen]), self.lo[chosen], self.hi[chosen]
+        points, values = attack(self.question, case, seed, (lo, hi))
+        return values[0] <= self.slack and judge(case, points[0])
 
     def bounded(self, batch: slice) -> Bounded:
         """Bound the boxes of a batch; where memory runs out, in halves from then on."""
@@ -111,6 +132,10 @@ class Search:
         return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
 
     def candidate(self, result: Bounded, batch: slice, judge: Callable[[int, np.ndarray], bool]) -> bool:
+        near = int(np.argmin(result.point_value))
+        if result.point_value[near] < self.closest[0]:
+            at = batch.start + near
+            self.closest = (float(result.point_value[near]), int(self.case[at]), self.lo[at], self.hi[at])
         for i in np.argsort(result.point_value)[:4]:
             if result.point_value[i] > self.slack:
                 return False

@@ -115,7 +115,7 @@ def test_ctrl_c_gives_the_best_bound_known():
             raise KeyboardInterrupt
 
     params = draw(3, hidden=32)
-    prop = below(Fraction(smallest(params)) - Fraction(1, 10**5))
+    prop = below(Fraction(smallest(params)) - Fraction(1, 20))
     decision = decide(Subject(network, params, SPECS), prop, timeout=60, progress=interrupt)
     assert isinstance(decision.verdict, Unknown) and decision.verdict.reason.startswith("interrupted")
     assert decision.bound is not None and decision.boxes > 0
