@@ -1,0 +1,1 @@
+"""Reports: the demo, and the page and pictures that it makes."""

@@ -1,0 +1,1 @@
+"""Training of models whose properties are to be proved afterwards."""
