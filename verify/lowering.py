@@ -108,27 +108,45 @@ def _reduce(program: Program, eqn: Equation) -> Replacement:
 def _reduce_window(program: Program, eqn: Equation) -> Replacement | None:
     """Pairwise maxima of strided slices. Padding repeats the edge, which lies in every window that reaches over it."""
     better = jnp.maximum if eqn.name == "reduce_window_max" else jnp.minimum
-    p = eqn.params
+    p, shape = eqn.params, eqn.inputs[0].shape
+    positions = [
+        _window_positions(*geometry)
+        for geometry in zip(
+            shape, p["window_dimensions"], p["window_strides"], p["padding"], p["window_dilation"], strict=True
+        )
+    ]
+    if any(d != 1 for d in p["base_dilation"]) or any(position is None for position in positions):
+        return None
 
     def reduce(x: Any) -> Any:
-        for axis, (size, stride, (low, high), dilation) in enumerate(
-            zip(p["window_dimensions"], p["window_strides"], p["padding"], p["window_dilation"], strict=True)
-        ):
-            if size == 1 and stride == 1 and not (low or high):
+        for axis, position in enumerate(positions):
+            assert position is not None
+            if np.array_equal(position[:, 0], np.arange(shape[axis])) and position.shape[1] == 1:
                 continue
-            count = (x.shape[axis] + low + high - (size - 1) * dilation - 1) // stride + 1
-            position = np.arange(count)[:, None] * stride + np.arange(size)[None, :] * dilation - low
-            inside = (position >= 0) & (position < x.shape[axis])
-            first = np.argmax(inside, axis=1)  # an offset inside the window stands in for those that are not
-            position = np.where(inside, position, np.take_along_axis(position, first[:, None], axis=1))
-            pieces = [_pick(x, position[:, k], axis) for k in range(size)]
+            pieces = [_pick(x, position[:, k], axis) for k in range(position.shape[1])]
             while len(pieces) > 1:
                 paired = [better(a, b) for a, b in zip(pieces[::2], pieces[1::2], strict=False)]
                 pieces = paired + pieces[2 * len(paired) :]
             x = pieces[0]
         return x
 
-    return None if any(d != 1 for d in p["base_dilation"]) else reduce
+    return reduce
+
+
+def _window_positions(
+    size: int, window: int, stride: int, padding: tuple[int, int], dilation: int
+) -> np.ndarray | None:
+    """(windows, offsets) positions on one axis; an offset inside a window stands in for those in the padding.
+
+    None if a window lies in the padding altogether: its maximum is not a number.
+    """
+    count = (size + sum(padding) - (window - 1) * dilation - 1) // stride + 1
+    position = np.arange(count)[:, None] * stride + np.arange(window)[None, :] * dilation - padding[0]
+    inside = (position >= 0) & (position < size)
+    if count < 1 or not inside.any(axis=1).all():
+        return None
+    first = np.argmax(inside, axis=1)
+    return np.where(inside, position, np.take_along_axis(position, first[:, None], axis=1))
 
 
 def _pick(x: Any, positions: np.ndarray, axis: int) -> Any:

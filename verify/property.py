@@ -75,7 +75,7 @@ def rational(value: str | int | float | Fraction) -> Fraction:
 
 
 def robust(
-    center: Sequence[float],
+    center: Sequence[float | Fraction],
     label: int,
     classes: int,
     eps: str | int | float | Fraction,
@@ -92,7 +92,7 @@ def robust(
     Source: the robustness properties of VNN-COMP; closed unsafe atoms y_label − y_j ≤ 0.
     """
     radius = rational(eps)
-    centre = [Fraction(float(x)) for x in center]
+    centre = [x if isinstance(x, Fraction) else Fraction(float(x)) for x in center]
     lo, hi = [x - radius for x in centre], [x + radius for x in centre]
     if within is not None:
         low, high = map(rational, within)
@@ -101,5 +101,6 @@ def robust(
     unsafe = tuple(
         (Atom(tuple(sorted([(label, one), (other, -one)])), Fraction(0)),) for other in range(classes) if other != label
     )
-    text = f"for all x with |x - x0| <= {eps} in every coordinate: the class is {label}"
+    inside = f" and {within[0]} <= x <= {within[1]}" if within is not None else ""
+    text = f"for all x with |x - x0| <= {eps}{inside} in every coordinate: the class is {label}"
     return Property((Case(tuple(lo), tuple(hi), unsafe),), text)

@@ -1,15 +1,21 @@
 """A model as certificates speak of it: its program, weights and hashes, and exact evaluation."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
+from axiom_jax._errors import UnsupportedPrimitive
 from axiom_jax.verification import checker
 from axiom_jax.verification.lowering import lower
 from axiom_jax.verification.proof import ir
 from axiom_jax.verification.proof.certificate import describe_model
 from axiom_jax.verification.search.margins import Subject
+
+REPLAY_WORK = 3_000_000  # multiplications
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,26 @@ def exactly(subject: Subject) -> Exact:
         if gaps := ir.gaps(lowered):
             _made[subject] = Exact({}, b"", ", ".join(sorted({e.name for e in gaps})))
         else:
-            parts = describe_model(*ir.emit(lowered, values), subject.name, subject.source)
-            _made[subject] = Exact(*parts)
+            try:
+                parts = describe_model(*ir.emit(lowered, values), subject.name, subject.source)
+                _made[subject] = Exact(*parts, _disagreement(subject, Exact(*parts)))
+            except (UnsupportedPrimitive, checker.Rejected) as error:
+                _made[subject] = Exact({}, b"", str(error))
     return _made[subject]
+
+
+def _disagreement(subject: Subject, exact: Exact) -> str | None:
+    """Replay a few seeded points: the certificate's program against the model. What differs, or None.
+
+    A second line of defence against a mistake in `ir`; larger models are spared the slow exact evaluation.
+    """
+    work = sum(node["shape"][0] * node["shape"][1] * node["shape"][2] for node in exact.model["program"]["nodes"]
+               if node["op"] == "matmul")  # fmt: skip
+    network, (program, values) = exact.network, subject.flat
+    for seed in range(2 if work < REPLAY_WORK else 0):
+        point = np.random.default_rng(seed).uniform(-1, 1, subject.size).astype(np.float32)
+        expected = np.asarray(program.evaluate(values, point)[0], np.float64)
+        found = np.array([float((lo + hi) / 2) for lo, hi in network.evaluate([Fraction(float(x)) for x in point])])
+        if not np.allclose(found, expected, rtol=1e-3, atol=1e-3 * max(1.0, float(np.abs(found).max()))):
+            return "the certificate's program and the model disagree at a point: please report this"
+    return None

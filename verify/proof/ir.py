@@ -6,13 +6,15 @@ around is exact, so it is done here. Node semantics: docs/certificate-format.md.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from axiom_jax._domain import Domain, require
+from axiom_jax._errors import UnsupportedPrimitive
 from axiom_jax._program import Equation, Program
 from axiom_jax.verification.lowering import relu_operand
 
@@ -62,7 +64,16 @@ class Graph:
 
     def tensor(self, array: Any, name: str | None = None) -> Node:
         """A float array as a node, exactly."""
-        return self.add("tensor", np.shape(array), name=self.store(np.asarray(array, np.float32), name))
+        exact = np.asarray(array)
+        rounded = exact.astype(np.float32)
+        if any(Fraction(float(a)) != Fraction(b) for a, b in _differing(rounded, exact)):
+            raise UnsupportedPrimitive(
+                "A constant is no float32 number, and certificates take weights exactly.",
+                at=name,
+                got=str(exact.dtype),
+                fix="give the weights as float32",
+            )
+        return self.add("tensor", np.shape(array), name=self.store(rounded, name))
 
     def store(self, array: np.ndarray, name: str | None = None) -> str:
         array = np.ascontiguousarray(array)
@@ -95,6 +106,11 @@ class Graph:
         return self.add("matmul", (m, n), [a, w], shape=[m, k, n])
 
 
+_NUMPY = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+          "ge": np.greater_equal, "max": np.maximum, "min": np.minimum, "neg": np.negative, "abs": np.abs,
+          "sign": np.sign, "floor": np.floor, "ceil": np.ceil}  # fmt: skip
+
+
 def emit(program: Program, values: Sequence[Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Write a lowered program of one flat input and one output as certificate IR.
 
@@ -119,15 +135,20 @@ def emit(program: Program, values: Sequence[Any]) -> tuple[dict[str, Any], dict[
     for eqn in program.equations:
         operands = [env[v] for v in eqn.inputs]
         if not any(isinstance(o, Node) for o in operands) and _exact(eqn, operands):
-            results = tuple(np.asarray(r) for r in eqn.evaluate(*operands))
+            results = _folded(eqn, operands)
+        elif eqn.name not in ir.rules and eqn.name not in MOVES and relu_operand(program, eqn) is None:
+            require(ir, program, [eqn])  # a conversion that rounds
+            raise AssertionError("unreachable")
         elif eqn.name in MOVES:
             results = _move(graph, eqn, operands)
         elif relu_operand(program, eqn) is not None:
             operand = operands[eqn.inputs.index(relu_operand(program, eqn))]
-            results = (graph.add("relu", eqn.output.shape, [operand]),)
+            results = (graph.add("relu", operand.shape, [operand]),)
         else:
-            result = ir.rules[eqn.name](graph, *operands, **eqn.params)
-            results = (Node(result.number, eqn.output.shape),)
+            results = (ir.rules[eqn.name](graph, *operands, **eqn.params),)
+        wrong = [v for v, r in zip(eqn.outputs, results, strict=True) if v.shape != tuple(r.shape)]
+        if wrong:
+            raise AssertionError(f"the rule of {eqn.name} gave another shape than {wrong[0].shape}")
         env.update(zip(eqn.outputs, results, strict=True))
     output = graph.node(env[program.outputs[0]])
     return _reachable(graph, output.number)
@@ -140,9 +161,15 @@ def gaps(program: Program) -> list[Equation]:
 
 def _expressible(program: Program, eqn: Equation) -> bool:
     varies = [v in program.varying for v in eqn.inputs]
+    narrow = eqn.params.get("preferred_element_type") not in (None, np.dtype(np.float32))
+    foreign = any(np.dtype(v.dtype).kind == "f" and v.dtype != np.float32 for v in (*eqn.inputs, *eqn.outputs))
+    mixed = any(varies) and any(v.dtype != np.float32 for v in eqn.outputs)
+    if narrow or foreign or mixed or any(v.size == 0 for v in eqn.outputs):
+        return False
     match eqn.name:
         case "mul" | "dot_general" | "conv_general_dilated":
-            return sum(varies) <= 1
+            kernel_varies = eqn.name == "conv_general_dilated" and varies[1]
+            return sum(varies) <= 1 and not kernel_varies and eqn.params.get("batch_group_count", 1) == 1
         case "div" | "gather" | "dynamic_slice":
             return not any(varies[1:])
         case "select_n":
@@ -157,7 +184,10 @@ def _expressible(program: Program, eqn: Equation) -> bool:
 def _exact(eqn: Equation, operands: Sequence[Any] | None = None) -> bool:
     """Whether evaluating an equation on known arrays is exact: it only moves elements or works on integers."""
     if eqn.name == "convert_element_type":
-        return operands is None or bool(np.all(np.asarray(eqn.evaluate(*operands)[0]).astype(object) == operands[0]))
+        if operands is None:
+            return True
+        converted = np.asarray(eqn.evaluate(*operands)[0]).ravel().tolist()
+        return all(Fraction(a) == Fraction(b) for a, b in zip(converted, operands[0].ravel().tolist(), strict=True))
     integral = all(np.dtype(v.dtype).kind in "iub" for v in (*eqn.inputs, *eqn.outputs))
     compares = eqn.name in ("eq", "ne", "lt", "le", "gt", "ge", "max", "min", "neg", "abs", "sign", "floor", "ceil")
     return eqn.name in MOVES or integral or compares
@@ -180,7 +210,13 @@ def _move(graph: Graph, eqn: Equation, operands: list[Any]) -> tuple[Node, ...]:
     if eqn.name == "gather":
         params["fill_value"] = -1
     out = eqn.primitive.bind(*numbered, **params)
-    return tuple(graph.take(source, np.asarray(o)) for o in (out if eqn.primitive.multiple_results else [out]))
+    indices = [np.asarray(o) for o in (out if eqn.primitive.multiple_results else [out])]
+    if eqn.name == "gather" and eqn.params["fill_value"] != 0 and any((i < 0).any() for i in indices):
+        raise UnsupportedPrimitive(
+            "A gather reads outside its operand and fills in something other than zero.", at=eqn.at,
+            got=f"fill_value {eqn.params['fill_value']}", fix="keep the indices in bounds, or clip them",
+        )  # fmt: skip
+    return tuple(graph.take(source, index) for index in indices)
 
 
 def _reachable(graph: Graph, output: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -205,12 +241,16 @@ def _reachable(graph: Graph, output: int) -> tuple[dict[str, Any], dict[str, np.
 def _elementwise(op: str) -> Any:
     def rule(graph: Graph, *operands: Any, **_: Any) -> Node:
         nodes = [graph.node(x) for x in operands]
-        size = max(n.size for n in nodes)
-        shape = next(n.shape for n in nodes if n.size == size)
-        nodes = [n if n.size == size else graph.take(n, np.zeros(size, np.int32)) for n in nodes]
-        return graph.add(op, shape, nodes)
+        shape = np.broadcast_shapes(*(n.shape for n in nodes))  # primitives take axes of size 1 as they are
+        return graph.add(op, shape, [_expanded(graph, n, shape) for n in nodes])
 
     return rule
+
+
+def _expanded(graph: Graph, node: Node, shape: tuple[int, ...]) -> Node:
+    if node.shape == shape:
+        return node
+    return graph.take(node, np.broadcast_to(np.arange(node.size).reshape(node.shape), shape))
 
 
 for _op in ("add", "sub", "mul", "div", "neg", "tanh", "logistic", "exp", "sqrt", "rsqrt"):
@@ -229,13 +269,27 @@ def _max(graph: Graph, x: Any, y: Any, **_: Any) -> Node:
     return ir.rules["add"](graph, graph.add("relu", difference.shape, [difference]), y)
 
 
+def _folded(eqn: Equation, operands: Sequence[Any]) -> tuple[np.ndarray, ...]:
+    """An exact equation on known arrays. By NumPy where JAX would flush subnormal numbers."""
+    if eqn.name in _NUMPY:
+        return (np.asarray(_NUMPY[eqn.name](*operands)).astype(eqn.output.dtype),)
+    return tuple(np.asarray(r) for r in eqn.evaluate(*operands))
+
+
+def _differing(rounded: np.ndarray, exact: np.ndarray) -> Iterator[tuple[Any, Any]]:
+    """Pairs of elements that may differ; nothing to look at where the array is float32 already."""
+    if exact.dtype != np.float32:
+        yield from zip(rounded.ravel().tolist(), exact.ravel().tolist(), strict=True)
+
+
 @ir.rule("reduce_sum")
 def _reduce_sum(graph: Graph, x: Any, *, axes: Sequence[int], **_: Any) -> Node:
     x = graph.node(x)
     kept = [i for i in range(len(x.shape)) if i not in axes]
     moved = graph.take(x, np.arange(x.size).reshape(x.shape).transpose(*kept, *axes))
     k = int(np.prod([x.shape[i] for i in axes], dtype=np.int64))
-    return graph.matmul(moved, graph.tensor(np.ones(k)), x.size // max(k, 1), k, 1)
+    summed = graph.matmul(moved, graph.tensor(np.ones(k)), x.size // max(k, 1), k, 1)
+    return Node(summed.number, tuple(x.shape[i] for i in kept))
 
 
 @ir.rule("cumsum")
@@ -268,7 +322,7 @@ def _dot_general(graph: Graph, a: Any, b: Any, *, dimension_numbers: Any, **_: A
     ]
     joined = graph.concat(blocks)
     index = np.arange(batch * m * n).reshape(
-        *[x.shape[i] for i in bx], *[x.shape[i] for i in free_x], *[shape_w[i] for i in free_w]
+        (*[x.shape[i] for i in bx], *[x.shape[i] for i in free_x], *[shape_w[i] for i in free_w])
     )
     if not left:  # the result's axes are batch, free of a, free of b
         nb, nx = len(bx), len(free_x)
@@ -390,14 +444,15 @@ def _window_sum(
         axes.append([-padding[axis][0], steps, base_dilation[axis]])
     patches = graph.add("view", shape, [x], shape=shape, source=list(x.shape), map=axes)
     k = int(np.prod(window_dimensions))
-    return graph.matmul(patches, graph.tensor(np.ones(k)), int(np.prod(outer)), k, 1)
+    return Node(graph.matmul(patches, graph.tensor(np.ones(k)), int(np.prod(outer)), k, 1).number, tuple(outer))
 
 
 @ir.rule("integer_pow")
 def _integer_pow(graph: Graph, x: Any, *, y: int, **_: Any) -> Node:
     """Powers of constants only; `gaps` keeps varying ones out."""
     node = graph.node(x)
-    result = node
-    for _i in range(y - 1):
+    one = graph.tensor(np.ones(node.shape, np.float32))
+    result = one if y == 0 else node
+    for _i in range(abs(y) - 1):
         result = graph.add("mul", node.shape, [result, node])
-    return result
+    return graph.add("div", node.shape, [one, result]) if y < 0 else result

@@ -8,8 +8,11 @@ from jax import lax
 
 from axiom_jax._errors import UnsupportedPrimitive
 from axiom_jax._program import build
+from axiom_jax.verification.domains.linear import Interval, crown, plan
 from axiom_jax.verification.lowering import lower
 from axiom_jax.verification.proof import ir
+from axiom_jax.verification.proof.exact import exactly
+from axiom_jax.verification.search.margins import Subject
 
 rng = np.random.default_rng(0)
 
@@ -158,3 +161,81 @@ def test_all_that_cannot_be_expressed_is_named_at_once():
         ir.emit(lower(program), values)
     message = str(caught.value)
     assert all(word in message for word in ("sin", "sort", "mul", "dot_general", "test_ir.py"))
+
+
+POSITIVE = jnp.asarray([0.5, 2.0, 4.0, 1.5, 3.0, 5.0])
+TRICKY = {
+    "axes of size 1 meet without broadcast_in_dim": (lambda x: lax.mul(x.reshape(3, 2), W[:1, :2]) , vector),
+    "a column meets a row": (lambda x: lax.add(x.reshape(6, 1), W[:1, :3]), vector),
+    "bias of several rows": (lambda x: x.reshape(3, 2) @ W[:2] + B, vector),
+    "centred rows": (lambda x: x.reshape(2, 3) - x.reshape(2, 3).mean(1, keepdims=True), vector),
+    "powers of constants": (
+        lambda x: sum(x * lax.integer_pow(POSITIVE, y) for y in (-3, -2, -1, 0, 1, 2, 3)), vector
+    ),
+    "gather that fills zeros": (lambda x: x.at[jnp.array([0, 9])].get(mode="fill", fill_value=0), vector),
+    "gather that clips": (lambda x: x.at[jnp.array([0, 9])].get(mode="clip"), vector),
+    "window of one with a stride": (
+        lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1,), (2,), ((0, 0),)), vector
+    ),
+    "padding on both sides": (lambda x: lax.reduce_window(x, jnp.inf, lax.min, (3,), (1,), ((2, 2),)), vector),
+    "scalar product": (lambda x: jnp.dot(x, W[:, 0]), vector),
+    "outer clip": (lambda x: lax.clamp(-B[:1].reshape(()), x, jnp.float32(0.5)), vector),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_tricky_programs(name):
+    f, shape = TRICKY[name]
+    program, values = build(lambda _, x: f(x.reshape(shape)).ravel(), (), jnp.zeros(6))
+    emitted, tensors = ir.emit(lower(program), values)
+    for x in rng.normal(size=(3, 6)).astype(np.float32):
+        expected = np.asarray(f(jnp.asarray(x))).ravel()
+        np.testing.assert_allclose(evaluate(emitted, tensors, x.astype(np.float64)), expected, rtol=2e-5, atol=2e-5)
+
+
+REFUSED = {
+    "gather that fills NaN": lambda x: x.at[jnp.array([0, 9])].get(mode="fill"),
+    "gather that fills seven": lambda x: x.at[jnp.array([0, 9])].get(mode="fill", fill_value=7.0),
+    "window in the padding": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (2,), (1,), ((2, 0),)),
+    "window of one in the padding": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1,), (1,), ((1, 0),)),
+    "half precision": lambda x: (x.astype(jnp.float16) * 2).astype(jnp.float32),
+    "narrow accumulation": lambda x: lax.dot(V, x, preferred_element_type=jnp.float16).astype(jnp.float32),
+    "an integer weight": lambda x: x * jnp.asarray([2**24 + 1]).astype(jnp.float32),
+    "a power of a variable": lambda x: x**3,
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_be_wrong_is_refused(name):
+    program, values = build(lambda _, x: REFUSED[name](x), (), jnp.zeros(6))
+    with pytest.raises(UnsupportedPrimitive):
+        ir.emit(lower(program), values)
+
+
+def test_constants_that_are_subnormal_are_not_flushed():
+    tiny = jnp.asarray(np.float32([1e-40, -1e-40, 1, 2, 3, 4]))
+    program, values = build(lambda p, x: jnp.where(p > 0, x, -x), tiny, jnp.zeros(6))
+    emitted, tensors = ir.emit(lower(program), values)
+    x = np.arange(1.0, 7.0)
+    np.testing.assert_array_equal(evaluate(emitted, tensors, x), [1, -2, 3, 4, 5, 6])
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_tricky_programs_are_bounded(name):
+    """Linear bounds enclose them too, and the model and its certificate are found to agree."""
+    f, shape = TRICKY[name]
+    program, values = build(lambda _, x: f(x.reshape(shape)).ravel(), (), jnp.zeros(6))
+    x = np.float32(rng.normal(size=6))
+    (box,) = crown(plan(program), values, Interval(jnp.asarray(x - 0.1), jnp.asarray(x + 0.1)))
+    for shift in rng.uniform(-0.1, 0.1, (8, 6)).astype(np.float32):
+        y = np.asarray(program.evaluate(values, x + shift)[0])
+        assert (y >= box.lo - 1e-4).all() and (y <= box.hi + 1e-4).all()
+    subject = Subject(lambda _, x: f(x.reshape(shape)), (), (jax.ShapeDtypeStruct((6,), np.float32),))
+    assert exactly(subject).missing is None
+
+
+def test_a_certificate_program_that_disagrees_with_the_model_is_not_used(monkeypatch):
+    """The replay sees a wrong rule: here one that forgets the sign."""
+    monkeypatch.setitem(ir.ir.rules, "neg", lambda graph, x, **_: graph.node(x))
+    subject = Subject(lambda _, x: -x, (), (jax.ShapeDtypeStruct((6,), np.float32),))
+    assert "disagree" in str(exactly(subject).missing)
