@@ -21,7 +21,7 @@ def lower(program: Program) -> Program:
     """The program with every primitive of `LOWERINGS` replaced; parameters, inputs and meaning stay.
 
     >>> from axiom_jax._program import build
-    >>> program, _ = build(lambda w, x: jnp.clip(w * x, -1, 1), jnp.ones(3), jnp.ones(3))
+    >>> program, _ = build(lambda w, x: jnp.clip(w * x, -1.0, 1.0), jnp.ones(3), jnp.ones(3))
     >>> [eqn.primitive.name for eqn in lower(program).equations]
     ['mul', 'sub', 'max', 'add', 'sub', 'max', 'sub']
     """

@@ -241,6 +241,8 @@ def run_checker(path: str | os.PathLike[str], timeout: float | None = None) -> C
     """
     import time
 
+    if timeout is not None and timeout <= 0:
+        return Checked(False, "the checker was given no time", timed_out=True)
     start = time.monotonic()
     command = [sys.executable, "-I", "-S", str(CHECKER), "--failed", str(path)]
     try:

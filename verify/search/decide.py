@@ -133,7 +133,7 @@ def _conclude(
             decision = replace(decision, certificate_path=str(path) if path else None, leaves=search.tree.leaves)
             if not check:
                 return replace(decision, verdict=Claimed(proof, "not checked"))
-            checked = run_checker(target, max(check_timeout - spent, 0.1))
+            checked = run_checker(target, check_timeout - spent)
             spent += checked.seconds
             decision = replace(decision, check_seconds=spent)
             if checked.accepted:
