@@ -6,7 +6,7 @@ what was tried and what is left.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -106,7 +106,6 @@ class Decision:
     boxes: int = 0
     leaves: int = 0
     certificate_path: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def word(self) -> str:

@@ -12,11 +12,19 @@ import pytest
 
 from axiom_jax._errors import SpecError
 from axiom_jax.verification.proof.binding import check_certificate
-from axiom_jax.verification.proof.certificate import CHECKER, load_certificate
+from axiom_jax.verification.proof.certificate import (
+    CHECKER,
+    certificate,
+    describe_property,
+    load_certificate,
+    tree_proof,
+)
+from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Atom, Case, Property, robust
+from axiom_jax.verification.search.branch_and_bound import Search
 from axiom_jax.verification.search.compilation import compile_count
 from axiom_jax.verification.search.decide import decide
-from axiom_jax.verification.search.margins import Subject, nearest
+from axiom_jax.verification.search.margins import Subject, nearest, pose
 from axiom_jax.verification.verdict import Claimed, Proved, Refuted, Unknown
 
 SPECS = (jax.ShapeDtypeStruct((1, 2), np.float32),)
@@ -144,6 +152,22 @@ def test_nearest_is_round_to_nearest_even():
     halfway = (Fraction(1) + Fraction(1) + Fraction(1, 2**23)) / 2
     assert float(nearest(halfway)) == 1.0
     assert float(nearest(halfway + Fraction(1, 10**40))) == 1 + 2.0**-23
+
+
+def test_leaves_that_a_checker_refuses_are_split_further(tmp_path):
+    params = draw(2)
+    question = pose(Subject(network, params, SPECS), below(Fraction(smallest(params)) - Fraction(1, 5)))
+    search = Search(question)
+    assert search.run(time.monotonic() + 60, lambda *_: False) == "closed"
+    leaves = search.tree.leaves
+    search.reopen([(0, 0), (0, leaves - 1)])
+    assert search.open == 4 and search.tree.leaves == leaves - 2
+    assert search.run(time.monotonic() + 60, lambda *_: False) == "closed"
+    assert search.tree.leaves >= leaves + 2
+    proof = tree_proof(search.tree, question.property)
+    exact = exactly(question.subject)
+    made = certificate(exact.model, exact.blob, describe_property(question.property), "holds", proof, {})
+    assert check_certificate(made).accepted
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch):
