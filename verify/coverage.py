@@ -15,7 +15,7 @@ refused by name and line, never guessed.
 
 * **interval**: interval bounds.
 * **linear**: backward linear bounds; *transpose* passes a linear primitive by its own transpose, *one variable* does so
-  where only one operand varies, *lines* encloses a nonlinear one between two, *rewritten* expresses it with `max(x, 0)`.
+  where only one operand varies, *lines* encloses a nonlinear one between two, *rewritten* expresses it by `max(x, 0)`.
 * **certificate**: what the checker can be told; *constants* only of values that do not depend on the input.
 
 | primitive | interval | linear | certificate |
