@@ -74,19 +74,34 @@ class EnsureViolation(AxiomError):
 
     Args:
         condition: the message of the guard.
-        row: the row of the batch that broke it, or None.
+        row: the row of the batch that broke it, a place in several batch axes, or None.
         value: the offending value, or None.
         at: the line of the `ax.ensure` call.
     """
 
-    def __init__(self, condition: str, *, row: int | None = None, value: Any = None, at: str | None = None):
+    def __init__(
+        self, condition: str, *, row: int | tuple[int, ...] | None = None, value: Any = None, at: str | None = None
+    ) -> None:
         got = None if row is None and value is None else f"row {row}, value {value}"
         super().__init__(f"A guarded condition does not hold: {condition}.", at=at, got=got)
         self.condition, self.row, self.value = condition, row, value
 
 
+class TrainingError(AxiomError):
+    """Training met a loss or a gradient that is not finite.
+
+    Args:
+        step: the step that was not finite, from 0. layer: the name of the layer that made it, None where none did.
+        result: what training had reached before that step, a `TrainingResult`.
+    """
+
+    def __init__(self, what: str, *, step: int = 0, layer: str | None = None, result: Any = None, **parts: Any):
+        super().__init__(what, **parts)
+        self.step, self.layer, self.result = step, layer, result
+
+
 for _error in (
     AxiomError, ShapeError, UnsupportedPrimitive, SpecError, ModelError, CertificateError, BackendUnavailable,
-    EnsureViolation,
+    EnsureViolation, TrainingError,
 ):  # fmt: skip
     _error.__module__ = "axiom_jax"  # users see and pickle the public name

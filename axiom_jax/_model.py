@@ -1,7 +1,8 @@
 """A model is a pure function of parameters and inputs, its parameters, and a signature."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,7 +10,8 @@ import jax
 from axiom_jax._errors import AxiomError, ShapeError
 from axiom_jax._model_call import unfit
 from axiom_jax._model_chain import Chain, check, count
-from axiom_jax._model_layers import Layer, adopt
+from axiom_jax._model_layers import Layer, adopt, bare
+from axiom_jax._model_train import apply_train
 from axiom_jax._shapes_annotations import Annotation, matches
 from axiom_jax._shapes_places import caller
 from axiom_jax._shapes_text import dtype_text, is_number
@@ -62,12 +64,35 @@ class Model:
     source: tuple[tuple[str, str], ...] = field(default=(), metadata={"static": True})
 
     def __call__(self, *inputs: Any) -> Any:
+        """The output in inference mode: dropout does nothing, batch norm uses its running statistics."""
         try:
             return self.apply(self.params, *inputs)
         except ShapeError:
             if (refused := self._refuses(inputs)) is not None:
                 raise refused from None
             raise
+
+    def apply_train(self, *inputs: Any, key: Any) -> tuple[Any, "Model"]:
+        """The output in training mode, and the model with its running statistics moved.
+
+        Dropout draws with the key, batch norm uses the statistics of this batch; gradients flow through them.
+
+        Args:
+            *inputs: as for a call.
+            key: `jax.random.key`; each layer draws with its own.
+
+        >>> from axiom_jax import nn
+        >>> y, moved = Sequential(nn.Dropout(0.5)).apply_train(jax.numpy.ones(1000), key=jax.random.key(0))
+        >>> sorted(set(y.tolist()))
+        [0.0, 2.0]
+        """
+        try:
+            output, params = apply_train(self.apply, self.params, *inputs, key=key)
+        except ShapeError:
+            if (refused := self._refuses(inputs)) is not None:
+                raise refused from None
+            raise
+        return output, replace(self, params=params)
 
     def _refuses(self, inputs: Sequence[Any]) -> ShapeError | None:
         """The error for inputs of other shapes than the layers were proved for."""
@@ -84,6 +109,22 @@ class Model:
         missing = getattr(self.apply, "missing", ())
         size = f"to be bound: {', '.join(missing)}" if missing else f"{count(self.params):,} parameters"
         return f"Model({self.name!r}, {self.signature}, {size})"
+
+    def _repr_html_(self) -> str:
+        table = self._table()
+        return f"<pre>{escape(repr(self))}</pre>" if table is None else table._repr_html_()
+
+    def __rich__(self) -> Any:
+        return self._table() or repr(self).replace("[", r"\[")
+
+    def _table(self) -> "ShapeTable | None":
+        """The summary, where everything is known that it needs."""
+        if getattr(self.apply, "missing", ()) or not self.signature.inputs:
+            return None
+        try:
+            return self.summary()
+        except AxiomError:
+            return None
 
     def __rshift__(self, after: Any) -> "Model":
         return compose(self, after, at=caller())
@@ -108,7 +149,7 @@ class Model:
         return bind(*nets)
 
     def summary(self, input_shape: Sequence[int | str] | None = None) -> "ShapeTable":
-        """Every layer with its shapes and the number of its parameters: `ax.shape_table(model)`."""
+        """Every layer with its shapes, parameters, FLOPs and bytes: `ax.shape_table(model)`."""
         from axiom_jax._model_table import shape_table
 
         return shape_table(self, input_shape)
@@ -143,29 +184,34 @@ class Sequential(Model):
         return build([adopt(layer) for layer in layers], seed, input_shape, name, caller())
 
 
-def build(pieces: Sequence[tuple[Layer, Any]], seed: int, input_shape: Sequence[int | str] | None, name: str,
+def build(found: Sequence[tuple[Layer, Any]], seed: int, input_shape: Sequence[int | str] | None, name: str,
           at: str | None) -> Model:  # fmt: skip
     """A model of layers and their parameters, None where they are still to be drawn."""
-    chain = Chain(tuple(layer for layer, _ in pieces))
+    chain = Chain(tuple(layer for layer, _ in found))
     key = jax.eval_shape(lambda: jax.random.key(0))
-    given = dict(zip(chain.names, (params for _, params in pieces), strict=True))
+    given = _given(chain, [params for _, params in found])
     known = {
-        layer_name: jax.eval_shape(layer.init, key) if given[layer_name] is None else given[layer_name]
-        for layer_name, layer in zip(chain.names, chain.layers, strict=True)
+        name: given[name] if name in given else jax.eval_shape(layer.init, key)
+        for name, layer in zip(chain.names, chain.layers, strict=True)
     }
     checked = check(chain, known, input_shape, at)
-    params = {
-        layer_name: layer.init(jax.random.fold_in(jax.random.key(seed), i))
-        if given[layer_name] is None
-        else given[layer_name]
-        for i, (layer_name, layer) in enumerate(zip(chain.names, chain.layers, strict=True))
-        if jax.tree.leaves(known[layer_name])
-    }
+    params = chain.init(jax.random.key(seed), given)
+    chain = Chain(tuple(map(bare, chain.layers)))
     signature = Signature()
     if checked.whole:
         inputs, outputs = signature_of("x", checked.rows[0].input), signature_of("y", checked.rows[-1].output)
         signature = Signature(inputs, outputs, constraints=checked.constraints)
     return Model(chain, params, signature, name)
+
+
+def _given(chain: Chain, params: Sequence[Any]) -> dict[str, Any]:
+    """The parameters that exist, by layer name."""
+    given: dict[str, Any] = {}
+    for name, own in zip(chain.names, params, strict=True):
+        if own is not None and given.setdefault(name, own) is not own:
+            raise AxiomError(f"{name} is shared, and its parameters are not the same everywhere.", at=caller(),
+                             fix="give the shared layers another name in one of the models")  # fmt: skip
+    return given
 
 
 def signature_of(name: str, spec: Any) -> tuple[tuple[str, tuple[int | str, ...], str], ...]:
@@ -183,10 +229,11 @@ def compose(before: Any, after: Any, at: str | None = None) -> Model:
     name = before.name if isinstance(before, Model) else "sequential"
     if isinstance(before, Model) and before.signature.constraints:
         shape = None  # bounds on the sizes are found anew
-    return build([*_pieces(before), *_pieces(after)], 0, shape, name, at)
+    return build([*pieces(before), *pieces(after)], 0, shape, name, at)
 
 
-def _pieces(thing: Any) -> list[tuple[Layer, Any]]:
+def pieces(thing: Any) -> list[tuple[Layer, Any]]:
+    """The layers of a model, or the one layer that anything else is, each with its parameters or None."""
     if isinstance(thing, Model) and isinstance(thing.apply, Chain):
         names = thing.apply.names
         return [(layer, thing.params.get(name, {})) for name, layer in zip(names, thing.layers, strict=True)]

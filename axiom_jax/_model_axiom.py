@@ -6,7 +6,7 @@ they are bound. A declaration without nets, or with all of them given, is proved
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args, get_origin, overload
 
@@ -17,7 +17,9 @@ from axiom_jax._errors import AxiomError, ShapeError
 from axiom_jax._model import Model, Signature, build, signature_of
 from axiom_jax._model_call import unfit
 from axiom_jax._model_chain import Chain, check, spec
+from axiom_jax._model_guards import collecting
 from axiom_jax._model_layers import adopt, label
+from axiom_jax._model_train import Training, trainable_leaves
 from axiom_jax._shapes_annotations import RANKS, Annotation, described, matches, names, read, symbols, variadic
 from axiom_jax._shapes_annotations import spec as annotated
 from axiom_jax._shapes_explain import UNDECIDED
@@ -75,6 +77,25 @@ class Declaration:
         return (self.outputs,) if isinstance(self.outputs, Annotation) else self.outputs or ()
 
     def __call__(self, params: Any, *arguments: Any) -> Any:
+        params, bound, given = self._checked(params, arguments)
+        return bound.run(params, given)
+
+    def apply_train(self, params: Any, *arguments: Any, key: Any) -> tuple[Any, Any]:
+        """Training mode: the output, and the parameters of the nets with moved running statistics."""
+        params, bound, given = self._checked(params, arguments)
+        nets = {
+            name: Training(net.apply, params[name], jax.random.fold_in(key, i), name)
+            for i, (name, net) in enumerate(bound.nets)
+        }
+        output = bound.run(params, given, nets)
+        return output, {**params, **{name: net.params for name, net in nets.items()}}
+
+    def trainable(self, params: Any) -> Any:
+        nets = dict(self.nets)
+        return {name: trainable_leaves(nets[name].apply, own) for name, own in params.items()}
+
+    def _checked(self, params: Any, arguments: Sequence[Any]) -> tuple[Any, "Declaration", dict[str, Any]]:
+        """Parameters, declaration with all its nets, and inputs by name, which are what the annotations say."""
         wanted = [name for name, annotation in self.arguments if annotation is not None or name in self.missing]
         if len(arguments) != len(wanted):
             raise AxiomError(f"{self.name} takes {len(wanted)} arguments ({', '.join(wanted)}).", at=caller(),
@@ -82,14 +103,15 @@ class Declaration:
         given = dict(zip(wanted, arguments, strict=True))
         if self.missing:
             model = self.bind(*(given.pop(name) for name in self.missing), params=params)
-            return model(*given.values())
+            bound: Declaration = model.apply  # pyright: ignore[reportAssignmentType]
+            return bound._checked(model.params, tuple(given.values()))
         sizes: dict[str, Any] = {}
         for name, annotation in self.inputs.items():
             x = given[name] = jnp.asarray(given[name]) if not hasattr(given[name], "dtype") else given[name]
             if not (matches(annotation, x.shape, sizes) and annotation.accepts(x.dtype)):
                 raise unfit(self.name, name, x, annotation, sizes)
         self._require(sizes)
-        return self.run(params, given)
+        return params, self, given
 
     def _require(self, sizes: dict[str, Any]) -> None:
         numbers = {name: size for name, size in sizes.items() if isinstance(size, int)}
@@ -100,11 +122,14 @@ class Declaration:
                                      got=", ".join(f"{name} = {size}" for name, size in numbers.items()),
                                      fix=f"give it inputs with {constraint}")  # fmt: skip
 
-    def run(self, params: Any, inputs: dict[str, Any]) -> Any:
-        """The user's function with its nets."""
-        values = dict(inputs) | {name: Model(net.apply, params[name], net.signature, name) for name, net in self.nets}
+    def run(self, params: Any, inputs: dict[str, Any], training: Mapping[str, Training] | None = None) -> Any:
+        """The user's function with its nets, those of `training` in training mode."""
+        applied = {name: net.apply for name, net in self.nets} | dict(training or {})
+        values = dict(inputs) | {name: Model(applied[name], params[name], net.signature, name)
+                                 for name, net in self.nets}  # fmt: skip
         ordered = [values[name] for name, _ in self.arguments if name not in self.keywords]
-        return self.fn(*ordered, **{name: values[name] for name, _ in self.arguments if name in self.keywords})
+        keywords = {name: values[name] for name, _ in self.arguments if name in self.keywords}
+        return collecting(lambda: self.fn(*ordered, **keywords))
 
     def bind(self, *nets: Any, params: Any = None) -> Model:
         """The model of this declaration with its missing nets; their shapes are proved for all sizes."""

@@ -3,15 +3,18 @@
 import contextlib
 import contextvars
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from axiom_jax._errors import AxiomError, ShapeError
+from axiom_jax._model_guards import collecting
 from axiom_jax._model_layers import Function, Layer, Nnx, Takes, Tree, label, text
+from axiom_jax._model_train import trainable_leaves
 from axiom_jax._shapes_annotations import Annotation, names, symbols, value
 from axiom_jax._shapes_explain import ABOUT_SHAPES, explain
 from axiom_jax._shapes_failure import sentence
@@ -30,13 +33,21 @@ Sizes = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One layer of a model with its shapes: what `shape_table` shows."""
+    """One layer of a model with its shapes: what `shape_table` shows.
+
+    Args:
+        flops, bytes: of one example, where they were asked for.
+        run: the layer as a function of its parameters and its input, and these parameters.
+    """
 
     name: str
     layer: str
     input: Any
     output: Any
     parameters: int
+    flops: Any = None
+    bytes: Any = None
+    run: tuple[Callable[..., Any], Any] | None = field(default=None, compare=False, repr=False)
 
 
 _checking: contextvars.ContextVar[bool] = contextvars.ContextVar("checking", default=False)
@@ -56,17 +67,44 @@ def recording() -> Iterator[list[Row]]:
 
 @dataclass(frozen=True)
 class Chain:
-    """The `apply` function of a Sequential: `chain(params, x)`, params a dict by the names of the layers."""
+    """The `apply` function of a Sequential: `chain(params, x)`, params a dict by the names of the layers.
+
+    Several inputs go to the first layer as a tuple.
+    """
 
     layers: tuple[Layer, ...]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Number and kind of each layer: "0_Dense"; numbers of one width, so that names sort as the layers do."""
-        width = len(str(len(self.layers) - 1))
-        return tuple(f"{i:0{width}}_{label(layer)}" for i, layer in enumerate(self.layers))
+        """Number and kind of each layer: "0_Dense"; numbers of one width, so that names sort as the layers do.
 
-    def __call__(self, params: Any, x: Any) -> Any:
+        Layers that share their parameters have the name of the first of them.
+        """
+        width, names = len(str(len(self.layers) - 1)), []
+        first: dict[str, int] = {}
+        for i, layer in enumerate(self.layers):
+            shared = getattr(layer, "shared", None)
+            i = i if shared is None else first.setdefault(shared, i)
+            if self.layers[i] != layer:
+                raise AxiomError(
+                    f"Two layers share the name {shared!r} and are not equal.", at=getattr(layer, "at", None),
+                    got=f"{text(self.layers[i])} and {text(layer)}", fix="give one another name",
+                )  # fmt: skip
+            names.append(f"{i:0{width}}_{label(layer)}")
+        return tuple(names)
+
+    def init(self, key: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Parameters by layer, each drawn with its own key; those that are given are kept."""
+        params = dict(given or {})
+        for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
+            if name not in params:
+                params[name] = layer.init(jax.random.fold_in(key, i))
+        return {name: params[name] for name in self.names if jax.tree.leaves(params[name])}
+
+    def __call__(self, params: Any, *inputs: Any) -> Any:
+        return collecting(lambda: self._infer(params, inputs[0] if len(inputs) == 1 else inputs))
+
+    def _infer(self, params: Any, x: Any) -> Any:
         rows = _recorded.get()
         token = _recorded.set(None)
         try:
@@ -80,13 +118,31 @@ class Chain:
         finally:
             _recorded.reset(token)
 
+    def apply_train(self, params: Any, *inputs: Any, key: Any) -> tuple[Any, Any]:
+        """Training mode: the output, and the parameters with moved running statistics."""
+        x = inputs[0] if len(inputs) == 1 else inputs
+        return collecting(lambda: self._train(params, x, key), has_aux=True)
+
+    def _train(self, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
+        moved = dict(params)
+        for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
+            x, own = run_train(layer, moved.get(name, {}), x, jax.random.fold_in(key, i))
+            if name in params:
+                moved[name] = own
+        return x, moved
+
+    def trainable(self, params: Any) -> Any:
+        layers = dict(zip(self.names, self.layers, strict=True))
+        return {name: trainable_leaves(layers[name], own) for name, own in params.items()}
+
 
 def row(name: str, layer: Layer, params: Any, x: Any, y: Any) -> Row:
-    return Row(name, text(layer), spec(x), spec(y), count(params))
+    return Row(name, text(layer), spec(x), spec(y), count(params), run=(layer.apply, spec(params)))
 
 
 def spec(x: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
+    typed = lambda leaf: leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), jax.tree.map(typed, x))
 
 
 def count(params: Any) -> int:
@@ -96,12 +152,22 @@ def count(params: Any) -> int:
 
 def run(layer: Layer, params: Any, x: Any, at: str | None = None) -> Any:
     """A layer's output, or a `ShapeError` about its input."""
+    return _run(lambda: layer.apply(params, x), layer, params, x, at)
+
+
+def run_train(layer: Layer, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
+    """A layer's output in training mode and its parameters, or a `ShapeError` about its input."""
+    trained = getattr(layer, "apply_train", lambda params, x, key: (layer.apply(params, x), params))
+    return _run(lambda: trained(params, x, key), layer, params, x, None)
+
+
+def _run(call: Callable[[], Any], layer: Layer, params: Any, x: Any, at: str | None) -> Any:
     # at construction the layer's line is to blame, at a call the caller's
     at = at or (_checking.get() and getattr(layer, "at", None)) or None
     if (wrong := mismatch(layer, x)) is not None:
         raise refusal(text(layer), x, wrong, at or caller())
     try:
-        return layer.apply(params, x)
+        return call()
     except AxiomError:
         raise
     except Exception as error:
@@ -118,9 +184,12 @@ def declared_input(layer: Layer) -> Takes | None:
 
 def mismatch(layer: Layer, x: Any) -> Mismatch | None:
     """Why a layer refuses an input; None where it takes it, or does not say."""
-    if not hasattr(x, "shape"):
+    told = getattr(layer, "mismatch", None)
+    if told is None:
         return None
-    return getattr(layer, "mismatch", lambda x: None)(x)
+    if not hasattr(x, "shape") and not getattr(layer, "several", False):
+        return Mismatch("one array", f"choose one before it: (lambda x: x[0]) >> {text(layer)}")
+    return told(x)
 
 
 def _explained(layer: Layer, params: Any, x: Any, error: Exception, at: str | None) -> ShapeError | None:
@@ -223,6 +292,7 @@ def _walk(chain: Chain, params: dict[str, Any], x: Any, first: int, at: str | No
             if (wrong := mismatch(layer, x)) is not None:
                 errors.append(refusal(text(layer), x, _with_size(layer, x, wrong, sizes), place))
                 known, flat = wrong.output is not None, False
+                x = jax.tree.leaves(x)[0]
                 x = jax.ShapeDtypeStruct(wrong.output, x.dtype) if wrong.output is not None else x
                 continue
             try:
@@ -256,7 +326,7 @@ def _empty(y: Any) -> str | None:
 
 def _with_size(layer: Layer, x: Any, wrong: Mismatch, sizes: Sizes) -> Mismatch:
     """Where the image's size is unknown, the fix is to give it: a square one that fits, if there is one."""
-    last = x.shape[-1] if x.shape else 1
+    last = x.shape[-1] if getattr(x, "shape", ()) else 1
     free = {size for size in sizes[1:] if isinstance(size, str)}
     inputs = getattr(layer, "in_features", None)
     if is_number(last) or inputs is None or "batch" in str(last):

@@ -64,12 +64,34 @@ def _resized(expected: str, shape: Shape, outputs: int, write: Write) -> Mismatc
     return Mismatch(expected, f"make it {write(in_features=shape[-1])}", (*shape[:-1], outputs))
 
 
+def bilinear(x: Any, inputs: tuple[int, int], outputs: int, write: Write) -> Mismatch | None:
+    """`x` should be a pair; `write(in1_features=n)` is the layer's text with another size."""
+    dtype = getattr(x[0] if isinstance(x, (tuple, list)) and x else x, "dtype", "Float32")
+    expected = f"({pattern(dtype, '...', inputs[0])}, {pattern(dtype, '...', inputs[1])})"
+    if not isinstance(x, (tuple, list)) or len(x) != 2:
+        return Mismatch(expected, f"give it a pair: Parallel(…, …, combine=None) >> {write()}")
+    first, second = tuple(x[0].shape), tuple(x[1].shape)
+    if first[:-1] != second[:-1] or not first:
+        return Mismatch(expected, "give both the same axes before the last")
+    sizes = {f"in{i}_features": y[-1] for i, y in enumerate((first, second), 1) if y[-1] != inputs[i - 1]}
+    if not sizes:
+        return None
+    if not all(map(is_number, sizes.values())):
+        return Mismatch(expected, f"give their last axes {inputs[0]} and {inputs[1]} features")
+    return Mismatch(expected, f"make it {write(**sizes)}", (*first[:-1], outputs))
+
+
+def spatial(axes: int) -> tuple[str, ...]:
+    """What the axes between the batch and the channels are called."""
+    return ("height", "width") if axes == 2 else tuple(f"size{i}" for i in range(axes))
+
+
 def conv(x: Any, inputs: int, outputs: int, kernel: Sequence[int], write: Write, after: Callable[[Shape], Shape],
-         padded: bool) -> Mismatch | None:  # fmt: skip
+         padded: bool, dilation: Sequence[int] = ()) -> Mismatch | None:  # fmt: skip
     """`after(spatial sizes)` are the spatial sizes that come out; `padded` if the padding keeps every window inside."""
     shape, rank = tuple(x.shape), len(kernel) + 2
-    spatial = ("height", "width") if len(kernel) == 2 else tuple(f"size{i}" for i in range(len(kernel)))
-    expected = pattern(x.dtype, "batch", *spatial, inputs)
+    axes, steps = spatial(len(kernel)), dilation or (1,) * len(kernel)
+    expected = pattern(x.dtype, "batch", *axes, inputs)
     if len(shape) == rank - 1 and inputs == 1 and all(map(is_number, shape[1:])):
         fix = f"add the channel axis: Reshape{(*shape[1:], 1)} >> {write()}"
         return Mismatch(expected, fix, (shape[0], *after(shape[1:]), outputs))
@@ -80,12 +102,13 @@ def conv(x: Any, inputs: int, outputs: int, kernel: Sequence[int], write: Write,
         return Mismatch(expected, fix, (shape[0], *after(shape[2:]), outputs))
     if shape[-1] != inputs:
         return Mismatch(expected, f"make it {write(in_features=shape[-1])}", (shape[0], *after(shape[1:-1]), outputs))
-    small = [(size, k) for size, k in zip(shape[1:-1], kernel, strict=True) if is_number(size) and size < k]
-    if small and not padded:
-        windows = tuple(min(size, k) if is_number(size) else k for size, k in zip(shape[1:-1], kernel, strict=True))
-        expected = pattern(
-            x.dtype, "batch", *(f"{name} >= {k}" for name, k in zip(spatial, kernel, strict=True)), inputs
+    whole = [(k - 1) * step + 1 for k, step in zip(kernel, steps, strict=True)]
+    if not padded and any(is_number(size) and size < k for size, k in zip(shape[1:-1], whole, strict=True)):
+        windows = tuple(
+            min((size - 1) // step + 1, k) if is_number(size) else k
+            for size, k, step in zip(shape[1:-1], kernel, steps, strict=True)
         )
+        expected = pattern(x.dtype, "batch", *(f"{name} >= {k}" for name, k in zip(axes, whole, strict=True)), inputs)
         return Mismatch(expected, f"use a smaller kernel: {write(kernel_size=windows)}", None)
     return None
 
@@ -99,18 +122,17 @@ def _unflatten(shape: Shape, channels: int, axes: int, write: Write) -> str:
 
 
 def pool(x: Any, window: Sequence[int], write: Write, padded: bool) -> Mismatch | None:
-    shape, rank = tuple(x.shape), len(window) + 2
-    spatial = ("height", "width") if len(window) == 2 else tuple(f"size{i}" for i in range(len(window)))
+    shape, rank, axes = tuple(x.shape), len(window) + 2, spatial(len(window))
     if len(shape) == rank - 1 and all(map(is_number, shape[1:])):
         fix = f"add the channel axis: Reshape{(*shape[1:], 1)} >> {write()}"
-        return Mismatch(pattern(x.dtype, "batch", *spatial, "channels"), fix)
+        return Mismatch(pattern(x.dtype, "batch", *axes, "channels"), fix)
     if len(shape) != rank:
         name = write().partition("(")[0]
-        return Mismatch(pattern(x.dtype, "batch", *spatial, "channels"), f"move {name} before the Flatten or Reshape")
+        return Mismatch(pattern(x.dtype, "batch", *axes, "channels"), f"move {name} before the Flatten or Reshape")
     if padded or not any(is_number(size) and size < k for size, k in zip(shape[1:-1], window, strict=True)):
         return None
     fits = tuple(min(size, k) if is_number(size) else k for size, k in zip(shape[1:-1], window, strict=True))
-    expected = pattern(x.dtype, "batch", *(f"{a} >= {k}" for a, k in zip(spatial, window, strict=True)), "channels")
+    expected = pattern(x.dtype, "batch", *(f"{a} >= {k}" for a, k in zip(axes, window, strict=True)), "channels")
     sizes = tuple(size if not is_number(size) else 1 for size in shape[1:-1])
     fix = f"make it {write(window_shape=fits)}"
     return Mismatch(expected, fix, (shape[0], *sizes, shape[-1]))
@@ -133,7 +155,105 @@ def embedding(x: Any, features: int) -> Mismatch | None:
     return Mismatch(pattern("Int32", "..."), fix, (*x.shape, features))
 
 
-def attention(x: Any, features: int, write: Write) -> Mismatch | None:
+def global_pool(x: Any, name: str) -> Mismatch | None:
+    if len(x.shape) > 2:
+        return None
+    return Mismatch(pattern(x.dtype, "batch", "...", "channels"), f"move {name} before the Flatten or Reshape")
+
+
+def adaptive(x: Any, counts: Sequence[int], write: Write) -> Mismatch | None:
+    """`write(output_size=sizes)` is the layer's text with other sizes."""
+    shape, rank, axes = tuple(x.shape), len(counts) + 2, spatial(len(counts))
+    expected = pattern(x.dtype, "batch", *axes, "channels")
+    if len(shape) == rank - 1 and all(map(is_number, shape[1:])):
+        return Mismatch(expected, f"add the channel axis: Reshape{(*shape[1:], 1)} >> {write()}")
+    if len(shape) != rank:
+        return Mismatch(expected, f"move {write().partition('(')[0]} before the Flatten or Reshape")
+    output = (shape[0], *counts, shape[-1])
+    if any(n > 1 and not is_number(size) for size, n in zip(shape[1:-1], counts, strict=True)):
+        sizes = tuple(size if is_number(size) else 8 * n for size, n in zip(shape[1:-1], counts, strict=True))
+        fix = f"give the size of one example: Sequential(..., input_shape={(*sizes, shape[-1])})"
+        return Mismatch(f"{expected} of known sizes", fix, output)
+    if any(is_number(size) and size < n for size, n in zip(shape[1:-1], counts, strict=True)):
+        fits = tuple(min(size, n) if is_number(size) else n for size, n in zip(shape[1:-1], counts, strict=True))
+        expected = pattern(x.dtype, "batch", *(f"{a} >= {n}" for a, n in zip(axes, counts, strict=True)), "channels")
+        return Mismatch(expected, f"make it {write(output_size=fits)}", (shape[0], *fits, shape[-1]))
+    return None
+
+
+def instances(x: Any, features: int, write: Write) -> Mismatch | None:
+    if len(x.shape) > 2:
+        return norm(x, features, write)
+    expected = pattern(x.dtype, "batch", "...", features)
+    instead = write().replace("InstanceNorm", "LayerNorm", 1)
+    return Mismatch(expected, f"normalize the features of an example instead: {instead}", tuple(x.shape))
+
+
+def sequence(x: Any, features: int, write: Write) -> Mismatch | None:
+    """`write(in_features=n)` is the layer's text with another size."""
+    shape = tuple(x.shape)
+    expected = pattern(x.dtype, "batch", "length", features)
+    if len(shape) == 2:
+        kept = shape[-1] == features
+        size = -1 if is_number(shape[-1]) and shape[-1] % features == 0 else 1
+        if not kept and size == 1 and is_number(shape[-1]):
+            return Mismatch(expected, f"add the length axis: Reshape(1, {shape[-1]}) >> {write(in_features=shape[-1])}")
+        return Mismatch(expected, f"add the length axis: Reshape({1 if kept else size}, {features}) >> {write()}")
+    if len(shape) != 3:
+        return Mismatch(expected, f"give it one axis of positions: Reshape(-1, {features}) >> {write()}")
+    if shape[-1] == features:
+        return None
+    if not is_number(shape[-1]):
+        return Mismatch(expected, f"give the last axis {features} features")
+    return Mismatch(expected, f"make it {write(in_features=shape[-1])}")
+
+
+def positions(x: Any, features: int, longest: int | None, write: Write) -> Mismatch | None:
+    """`write(features=n)`, `write(max_length=n)` are the layer's text with other sizes."""
+    shape = tuple(x.shape)
+    expected = pattern(x.dtype, "batch", "length" if longest is None else f"length <= {longest}", features)
+    if len(shape) != 3:
+        return Mismatch(expected, f"give it a sequence: Reshape(-1, {features}) >> {write()}", shape)
+    if shape[-1] != features:
+        known = is_number(shape[-1])
+        fix = f"make it {write(features=shape[-1])}" if known else f"give the last axis {features} features"
+        return Mismatch(expected, fix, shape)
+    if longest is not None and is_number(shape[1]) and shape[1] > longest:
+        return Mismatch(expected, f"make it {write(max_length=shape[1])}", shape)
+    return None
+
+
+def attended(x: Any) -> tuple[list[Any], Any]:
+    """The arrays of an attention layer's input, and its mask or None: a last part of booleans."""
+    parts: list[Any] = list(x) if isinstance(x, (tuple, list)) else [x]
+    masked = len(parts) > 1 and jnp.issubdtype(parts[-1].dtype, jnp.bool_)
+    return (parts[:-1], parts[-1]) if masked else (parts, None)
+
+
+def attention(x: Any, features: int, write: Write, arrays: int = 3) -> Mismatch | None:
+    """`arrays` is how many a tuple may hold beside a mask."""
+    parts, mask = attended(x)
+    expected = pattern(parts[0].dtype, "batch", "length", features)
+    if len(parts) > arrays:
+        wanted = "(x, mask)" if arrays == 1 else "(query, memory) or (query, key, value)"
+        return Mismatch(f"{wanted} of {expected}", f"give it {'an array' if arrays == 1 else 'at most three arrays'}")
+    for part in parts:
+        if (wrong := _attention(part, features, write)) is not None:
+            return wrong
+    if len(parts) == 3 and parts[1].shape != parts[2].shape:
+        return Mismatch(f"a key and a value of one shape, {pattern(parts[1].dtype, *parts[1].shape)}",
+                        "give (query, memory), or a value for every key")  # fmt: skip
+    batch, length = parts[0].shape[0], parts[-1].shape[1]
+    if parts[-1].shape[0] != batch:
+        whole = pattern(parts[-1].dtype, batch, "length", features)
+        return Mismatch(f"one batch, {whole}", "give as many memories as queries")
+    if mask is None or (mask.shape == (batch, length) or len(mask.shape) == 4):
+        return None
+    either = f"{pattern(mask.dtype, batch, length)} or {pattern(mask.dtype, batch, 'heads', 'query', 'key')}"
+    return Mismatch(f"a mask {either}", "give the mask a row for every example and a place for every key")
+
+
+def _attention(x: Any, features: int, write: Write) -> Mismatch | None:
     shape = tuple(x.shape)
     expected = pattern(x.dtype, "batch", "length", features)
     if len(shape) == 2 and shape[-1] == features:

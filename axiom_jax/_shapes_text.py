@@ -16,6 +16,8 @@ def shape_text(spec: Any) -> str:
     >>> shape_text(np.zeros((2, 3), np.float32))
     'Float32[2, 3]'
     """
+    if isinstance(spec, (tuple, list)):
+        return f"({', '.join(map(shape_text, spec))})"
     if not hasattr(spec, "shape"):
         return type(spec).__name__
     return f"{dtype_text(spec.dtype)}[{', '.join(map(str, spec.shape))}]"
@@ -62,10 +64,15 @@ def written(layer: Any, **changes: Any) -> str:
             continue
         value = changes.get(field.name, getattr(layer, field.name))
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            parts.append(repr(value))
+            parts.append(_value(value))
         elif value != field.default:
-            parts.append(f"{field.name}={value!r}")
+            parts.append(f"{field.name}={_value(value)}")
     return f"{type(layer).__name__}({', '.join(parts)})"
+
+
+def _value(value: Any) -> str:
+    """A function by its name, anything else as Python writes it."""
+    return getattr(value, "__name__", repr(value)) if callable(value) else repr(value)
 
 
 def size_at(size: Any, sizes: Mapping[str, int]) -> int:
@@ -74,5 +81,10 @@ def size_at(size: Any, sizes: Mapping[str, int]) -> int:
     >>> size_at("max(floordiv(n, 2), 3)^2", {"n": 9})
     16
     """
+    return int(expression_at(size, sizes))
+
+
+def expression_at(size: Any, sizes: Mapping[str, Any]) -> Any:
+    """A symbolic size where its variables have given values, which may be symbolic themselves."""
     functions = {"floordiv": lambda a, b: a // b, "mod": lambda a, b: a % b, "max": max, "min": min}
-    return int(eval(str(size).replace("^", "**"), {"__builtins__": {}}, {**functions, **sizes}))
+    return eval(str(size).replace("^", "**"), {"__builtins__": {}}, {**functions, **sizes})

@@ -19,14 +19,20 @@ source_info_util.register_exclusion(HERE)  # the user's line, not ours
 for _name in ("kernels", "verification"):
     source_info_util.register_exclusion(str(Path(HERE, _name).resolve()))
 
+# What becomes of broken guards; part of every compilation's key, so that no trace is used under another policy.
+guard_policy: Any = jax.make_user_context("raise")
+# True while a Program is made or shapes are proved: what only serves execution is left out.
+as_program: Any = jax.make_user_context(False)
 
-def trace(fn: Callable[..., Any], *specs: Any) -> jex.ClosedJaxpr:
+
+def trace(fn: Callable[..., Any], *specs: Any, guards: str = "off") -> jex.ClosedJaxpr:
     """Trace `fn` to a jaxpr without running it.
 
     Args:
         fn: any JAX function of pytrees.
         *specs: one pytree of arrays or `jax.ShapeDtypeStruct` an argument; sizes may be
             symbolic (`jax.export.symbolic_shape`).
+        guards: the policy of `ax.ensure` in it: "off", or "mask" for what runs elsewhere.
 
     Returns:
         The closed jaxpr, its equations carrying source locations (`location`).
@@ -35,7 +41,9 @@ def trace(fn: Callable[..., Any], *specs: Any) -> jex.ClosedJaxpr:
     >>> trace(jnp.tanh, jnp.zeros(3)).jaxpr.eqns[0].primitive.name
     'tanh'
     """
-    return jax.make_jaxpr(lambda *args: fn(*args))(*specs)  # a new function: equal ones would share cached locations
+    with guard_policy(guards), as_program(True):
+        # a new function: equal ones would share cached locations
+        return jax.make_jaxpr(lambda *args: fn(*args))(*specs)
 
 
 def location(eqn: Any, outer: str = "") -> str:

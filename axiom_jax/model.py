@@ -9,6 +9,7 @@ from axiom_jax._model_axiom import axiom as axiom
 from axiom_jax._model_axiom import check_shapes as check_shapes
 from axiom_jax._model_table import ShapeTable as ShapeTable
 from axiom_jax._model_table import shape_table as shape_table
+from axiom_jax._model_train import trainable as trainable
 from axiom_jax._shapes_annotations import Logits as Logits
 from axiom_jax._shapes_annotations import Probabilities as Probabilities
 from axiom_jax._shapes_annotations import Promise as Promise

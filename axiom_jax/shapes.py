@@ -18,7 +18,7 @@ from axiom_jax._shapes_annotations import symbols
 from axiom_jax._shapes_explain import bad_reshape, explain
 from axiom_jax._shapes_mismatch import Mismatch
 from axiom_jax._shapes_text import shape_text, size_at
-from axiom_jax._trace import location
+from axiom_jax._trace import as_program, guard_policy, location
 
 __all__ = ["Mismatch", "confirm", "infer", "refusal", "sized", "symbols", "together"]
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29)
@@ -53,7 +53,8 @@ def infer(fn: Callable[..., Any], *specs: Any) -> Any:
             raise explained from error
 
     try:
-        closed, output = jax.make_jaxpr(traced, return_shape=True)(*specs)
+        with guard_policy("off"), as_program(True):
+            closed, output = jax.make_jaxpr(traced, return_shape=True)(*specs)
     except ShapeError as error:
         raise clean(error) from None
     _check_reshapes(closed.jaxpr, "")

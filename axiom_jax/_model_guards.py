@@ -1,0 +1,165 @@
+"""How conditions inside a model get out of it: past its output, at no cost while they hold.
+
+A model collects what `ax.ensure` met while it runs. Its output then goes through one check of all of them,
+the identity where they hold. Nothing is effectful, so a jitted model keeps its fast dispatch; the callback is in the
+branch that is not taken. The policy is part of every compilation's key (`_trace.guard_policy`).
+"""
+
+import contextvars
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.extend.core import get_opaque_trace_state
+
+from axiom_jax._errors import EnsureViolation
+from axiom_jax._trace import guard_policy
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a condition is called, and the line that demands it."""
+
+    text: str
+    at: str | None
+
+
+@dataclass
+class Collector:
+    """The conditions that one run of a model met, with what they say: `(guard, holds, value)`."""
+
+    met: list[tuple[Guard, Any, Any]] = field(default_factory=list)
+    trace: Any = field(default_factory=get_opaque_trace_state)
+
+
+class GuardWarning(UserWarning):
+    """A guarded condition does not hold, under the policy "warn"."""
+
+
+_open: contextvars.ContextVar[Collector | None] = contextvars.ContextVar("guards", default=None)
+last: list[EnsureViolation] = []  # the violation that a compiled program raised last; its exception carries only text
+
+
+def collector() -> Collector | None:
+    """That of the model which runs here, unless a transformation inside of it (scan, vmap) is being traced."""
+    found = _open.get()
+    return found if found is not None and found.trace == get_opaque_trace_state() else None
+
+
+def collecting(run: Callable[[], Any], has_aux: bool = False) -> Any:
+    """The output of `run`, through the conditions that it met; with `has_aux` the first of the two that it gives."""
+    found = Collector()
+    token = _open.set(found)
+    try:
+        output = run()
+    finally:
+        _open.reset(token)
+    if not found.met:
+        return output
+    return (through(output[0], found.met), output[1]) if has_aux else through(output, found.met)
+
+
+def through(output: Any, met: Sequence[tuple[Guard, Any, Any]]) -> Any:
+    """An output that is refused, warned of or masked where a condition does not hold."""
+    policy = guard_policy.value
+    guards = tuple(guard for guard, _, _ in met)
+    flags = [(jnp.asarray(jax.lax.stop_gradient(holds)), jnp.asarray(jax.lax.stop_gradient(value)))
+             for _, holds, value in met]  # fmt: skip
+    if policy == "mask":
+        return jax.tree.map(partial(masked, [holds for holds, _ in flags]), output)
+    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(flags)):
+        report(guards, policy, *jax.tree.leaves(flags))
+        return output
+    leaves, structure = jax.tree.flatten(output)
+    return jax.tree.unflatten(structure, _through(guards, policy)(*leaves, flags=flags))
+
+
+def masked(flags: Sequence[Any], leaf: Any) -> Any:
+    """Rows of an output as NaN where a condition on them does not hold; all of it where one is not about rows."""
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+        return leaf
+    for holds in flags:
+        by_row = holds.ndim and leaf.ndim and holds.shape[0] == leaf.shape[0]
+        good = holds.reshape(holds.shape[0], -1).all(1) if by_row else holds.all()
+        leaf = jnp.where(good.reshape(good.shape + (1,) * (leaf.ndim - good.ndim)), leaf, jnp.nan)
+    return leaf
+
+
+def _through(guards: tuple[Guard, ...], policy: str) -> Callable[..., list[Any]]:
+    def refused(flags: Any, leaves: Any) -> Any:
+        def answer(flags: Any, leaves: Any) -> Any:
+            report(guards, policy, *jax.tree.leaves(flags))
+            return leaves
+
+        specs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), leaves)
+        return jax.pure_callback(answer, specs, flags, leaves, vmap_method="sequential")
+
+    @jax.custom_batching.custom_vmap
+    def batched(flags: Any, leaves: Any) -> Any:
+        good = jnp.stack([holds.all() for holds, _ in flags]).all()
+        return jax.lax.cond(good, lambda flags, leaves: leaves, refused, flags, leaves)
+
+    @batched.def_vmap
+    def _(size: int, mapped: Any, flags: Any, leaves: Any) -> Any:  # one question for the whole batch
+        def spread(leaf: Any, is_mapped: bool) -> Any:
+            return leaf if is_mapped else jnp.broadcast_to(leaf, (size, *leaf.shape))
+
+        flags, leaves = jax.tree.map(spread, (flags, leaves), (mapped[0], mapped[1]))
+        return batched(flags, leaves), jax.tree.map(lambda _: True, leaves)
+
+    @jax.custom_jvp
+    def identity(flags: Any, leaves: Any) -> Any:
+        return batched(flags, leaves)
+
+    @identity.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        # times 1, so that derivatives are refused too where nobody asks for the value itself
+        one = identity(primals[0], [jnp.ones(())])[0]
+        is_float = lambda t: jnp.issubdtype(jnp.result_type(t), jnp.inexact)
+        return identity(*primals), [t * one.astype(t.dtype) if is_float(t) else t for t in tangents[1]]
+
+    return lambda *leaves, flags: identity(flags, [jnp.asarray(leaf) for leaf in leaves])
+
+
+def inside(guard: Guard, holds: Any, value: Any) -> None:
+    """A condition where no output passes: inside of scan or vmap, or in a function that is no model."""
+    policy = guard_policy.value
+    holds, value = (jnp.asarray(jax.lax.stop_gradient(array)) for array in (holds, value))
+
+    @jax.custom_batching.custom_vmap
+    def ask(holds: Any, value: Any) -> Any:
+        call = lambda *flags: jax.debug.callback(partial(report, (guard,), policy), *flags)
+        return jax.lax.cond(holds.all(), lambda *_: None, call, holds, value)
+
+    @ask.def_vmap
+    def _(size: int, mapped: Any, *flags: Any) -> Any:
+        pairs = zip(flags, mapped, strict=True)
+        spread = [leaf if own else jnp.broadcast_to(leaf, (size, *leaf.shape)) for leaf, own in pairs]
+        return ask(*spread), None
+
+    ask(holds, value)
+
+
+def report(guards: tuple[Guard, ...], policy: str, *flags: Any) -> None:
+    """Raise or warn of the first condition that does not hold, on the host."""
+    for guard, holds, value in zip(guards, flags[::2], flags[1::2], strict=True):
+        holds, value = np.asarray(holds), np.asarray(value)
+        if holds.all():
+            continue
+        places = np.argwhere(~holds)
+        first = tuple(map(int, places[0]))
+        row = None if not first else first[0] if len(first) == 1 else first
+        found = value[first] if value.shape == holds.shape else value
+        error = EnsureViolation(guard.text, row=row, value=found.item() if found.size == 1 else None, at=guard.at)
+        if len(places) > 1:
+            error.got = f"{error.got}; {len(places)} rows in all"
+        if policy == "raise":
+            last[:] = [error]
+            raise error
+        warnings.warn(str(error), GuardWarning, stacklevel=2)
