@@ -1,13 +1,13 @@
 """Our layers as flax.nnx modules: graph and parameters are taken apart, so that `apply` is pure.
 
-A layer gives its module by `module(rngs)`, in inference form. The graph depends on the layer alone and is kept.
+A layer gives its module by `module(rngs)`; how it is called, if not by `module(x)`, by `call(module, x)`. The graph
+depends on the layer alone and is kept.
 """
 
 import functools
 from typing import Any, Protocol
 
-import jax
-from jax.core import Tracer
+from axiom_jax._model_layers import Nnx, adopt, called
 
 
 class Described(Protocol):
@@ -18,32 +18,30 @@ class Described(Protocol):
 
 def init(layer: Described, key: Any) -> dict[str, Any]:
     """The module's parameters and running statistics, by name."""
-    return _parameters(layer, key) if isinstance(key, Tracer) else _drawn()(layer, key)
-
-
-def _parameters(layer: Described, key: Any) -> dict[str, Any]:
     from flax import nnx
 
-    return nnx.to_pure_dict(nnx.split(layer.module(nnx.Rngs(key)))[1])
-
-
-@functools.cache
-def _drawn() -> Any:
-    # it runs once a layer, so time goes into compiling: without optimisation a tenth of it on CPU
-    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    options = quick if jax.default_backend() == "cpu" else None
-    return jax.jit(_parameters, static_argnums=0, compiler_options=options)
+    return nnx.to_pure_dict(nnx.split(layer.module(nnx.Rngs(key)), nnx.Not(nnx.RngState), ...)[1])
 
 
 def apply(layer: Described, params: Any, x: Any) -> Any:
-    """The module with these parameters on a batch of inputs."""
-    from flax import nnx
+    """The module with these parameters on a batch of inputs, in inference mode."""
+    return _adopted(layer).apply(params, x, getattr(layer, "call", called))
 
-    return nnx.merge(_graph(layer), params)(x)
+
+def apply_train(layer: Described, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
+    """Training mode: the output, and the parameters with moved running statistics."""
+    return _adopted(layer).apply_train(params, x, key, getattr(layer, "call", called))
+
+
+def trainable(layer: Described, params: Any) -> Any:
+    """True for parameters, False for running statistics."""
+    return _adopted(layer).trainable(params)
 
 
 @functools.lru_cache(maxsize=1024)
-def _graph(layer: Described) -> Any:
+def _adopted(layer: Described) -> Nnx:
     from flax import nnx
 
-    return nnx.split(nnx.eval_shape(lambda: layer.module(nnx.Rngs(0))))[0]
+    adopted, _ = adopt(nnx.eval_shape(lambda: layer.module(nnx.Rngs(0))))
+    assert isinstance(adopted, Nnx)
+    return adopted

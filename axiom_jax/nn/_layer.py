@@ -1,4 +1,8 @@
-"""What all layers share: the user's line, `>>`, and how they are written."""
+"""What all layers share: the user's line, `>>`, how they are written, and how they run.
+
+A layer's class takes its methods from one of two tuples: `FLAX` if it describes a flax.nnx module by
+`module(rngs)`, `FREE` if it has no parameters and says `apply` itself.
+"""
 
 from dataclasses import field
 from typing import Any
@@ -6,6 +10,7 @@ from typing import Any
 from axiom_jax._shapes_places import caller
 from axiom_jax._shapes_text import written
 from axiom_jax.model import Model, compose
+from axiom_jax.nn import _flax
 
 
 def here() -> Any:
@@ -26,3 +31,12 @@ def behind(self: Any, before: Any) -> Model:
 def rewritten(self: Any, **changes: Any) -> str:
     """A layer's text, with other values for some of its fields."""
     return written(self, **changes)
+
+
+def nothing(self: Any, key: Any) -> dict[str, Any]:
+    """The parameters of a layer that has none."""
+    return {}
+
+
+FLAX = rewritten, then, behind, _flax.init, _flax.apply, _flax.apply_train, _flax.trainable
+FREE = rewritten, then, behind, nothing

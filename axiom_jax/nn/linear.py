@@ -1,16 +1,13 @@
-"""Layers that are linear in their input: dense, convolution, embedding."""
+"""Layers that are linear in each of their inputs: dense, bilinear, embedding."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from axiom_jax import _shapes_mismatch as shapes
 from axiom_jax._shapes_text import written
-from axiom_jax.nn import _flax
-from axiom_jax.nn._layer import behind, here, rewritten, then
-
-Padding = str | int | Sequence[int | tuple[int, int]]
+from axiom_jax.nn._initializers import Initializer, check_initializers, initializer
+from axiom_jax.nn._layer import FLAX, here
 
 
 @dataclass(frozen=True, repr=False)
@@ -21,6 +18,10 @@ class Dense:
         in_features: size of the last axis of x, [..., in_features].
         out_features: size of the last axis of the output.
         use_bias: whether a bias is added.
+        kernel_init, bias_init: a name of `jax.nn.initializers`, or a function of (key, shape, dtype).
+
+    Raises:
+        AxiomError: an initialiser's name is not known.
 
     >>> Dense(784, 10)
     Dense(784, 10)
@@ -29,9 +30,14 @@ class Dense:
     in_features: int
     out_features: int
     use_bias: bool = True
+    kernel_init: Initializer = "lecun_normal"
+    bias_init: Initializer = "zeros"
     at: str | None = here()
 
-    __repr__, __rshift__, __rrshift__ = rewritten, then, behind
+    __repr__, __rshift__, __rrshift__, init, apply, apply_train, trainable = FLAX
+
+    def __post_init__(self) -> None:
+        check_initializers(self, "kernel_init", "bias_init")
 
     @property
     def takes(self) -> tuple[tuple[int | str, ...], str]:
@@ -40,13 +46,10 @@ class Dense:
     def module(self, rngs: Any) -> Any:
         from flax import nnx
 
-        return nnx.Linear(self.in_features, self.out_features, use_bias=self.use_bias, rngs=rngs)
-
-    def init(self, key: Any) -> dict[str, Any]:
-        return _flax.init(self, key)
-
-    def apply(self, params: Any, x: Any) -> Any:
-        return _flax.apply(self, params, x)
+        return nnx.Linear(
+            self.in_features, self.out_features, use_bias=self.use_bias, kernel_init=initializer(self.kernel_init),
+            bias_init=initializer(self.bias_init), rngs=rngs,
+        )  # fmt: skip
 
     def mismatch(self, x: Any) -> shapes.Mismatch | None:
         return shapes.dense(x, self.in_features, self.out_features, partial(written, self))
@@ -56,75 +59,49 @@ Linear = Dense
 
 
 @dataclass(frozen=True, repr=False)
-class Conv:
-    """A convolution over [batch, height, width, channels], flax's `nnx.Conv`.
+class Bilinear:
+    """`sum_ij x[i] * y[j] * kernel[i, j, k] + bias[k]` of a pair (x, y), as `torch.nn.Bilinear`.
 
     Args:
-        in_features, out_features: channels that go in and come out.
-        kernel_size: of the window, one number an axis; their count is the number of spatial axes. A single number
-            stands for a square.
-        strides: one number, or one an axis.
-        padding: "SAME", "VALID", "CIRCULAR", a number, or a number or a pair of numbers an axis.
-        feature_group_count: groups of channels that are convolved apart.
+        in1_features, in2_features: sizes of the last axes of x, [..., in1_features], and y, [..., in2_features].
+        out_features: size of the last axis of the output.
         use_bias: whether a bias is added.
+        kernel_init, bias_init: a name of `jax.nn.initializers`, or a function of (key, shape, dtype).
 
-    >>> Conv(1, 8, kernel_size=(5, 5), padding="VALID")
-    Conv(1, 8, kernel_size=(5, 5), padding='VALID')
+    >>> import jax.numpy as jnp
+    >>> from axiom_jax.model import Sequential
+    >>> Sequential(Bilinear(3, 4, 2))(jnp.ones((5, 3)), jnp.ones((5, 4))).shape
+    (5, 2)
     """
 
-    in_features: int
+    several = True
+    in1_features: int
+    in2_features: int
     out_features: int
-    kernel_size: int | Sequence[int] = (3, 3)
-    strides: int | Sequence[int] = 1
-    padding: Padding = "SAME"
-    feature_group_count: int = 1
     use_bias: bool = True
+    kernel_init: Initializer = "lecun_normal"
+    bias_init: Initializer = "zeros"
     at: str | None = here()
 
-    __repr__, __rshift__, __rrshift__ = rewritten, then, behind
+    __repr__, __rshift__, __rrshift__, init, apply, apply_train, trainable = FLAX
 
     def __post_init__(self) -> None:
-        size = self.kernel_size
-        object.__setattr__(self, "kernel_size", (size, size) if isinstance(size, int) else tuple(size))
-        for name in ("strides", "padding"):
-            value = getattr(self, name)
-            if isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
-
-    @property
-    def window(self) -> tuple[int, ...]:
-        assert not isinstance(self.kernel_size, int)  # made so in __post_init__
-        return tuple(self.kernel_size)
-
-    @property
-    def takes(self) -> tuple[tuple[int | str, ...], str]:
-        spatial = ("height", "width") if len(self.window) == 2 else tuple(f"size{i}" for i in range(len(self.window)))
-        return ("batch", *spatial, self.in_features), "float32"
+        check_initializers(self, "kernel_init", "bias_init")
 
     def module(self, rngs: Any) -> Any:
         from flax import nnx
 
-        return nnx.Conv(self.in_features, self.out_features, kernel_size=self.window, strides=self.strides,
-                        padding=self.padding, feature_group_count=self.feature_group_count, use_bias=self.use_bias,
-                        rngs=rngs)  # fmt: skip
+        weights = (self.in1_features, self.in2_features, self.out_features)
+        return nnx.LinearGeneral(
+            weights[:2], weights[2], axis=(-2, -1), use_bias=self.use_bias, kernel_init=initializer(self.kernel_init),
+            bias_init=initializer(self.bias_init), rngs=rngs,
+        )  # fmt: skip
 
-    def init(self, key: Any) -> dict[str, Any]:
-        return _flax.init(self, key)
-
-    def apply(self, params: Any, x: Any) -> Any:
-        return _flax.apply(self, params, x)
+    def call(self, module: Any, x: Any) -> Any:
+        return module(x[0][..., :, None] * x[1][..., None, :])
 
     def mismatch(self, x: Any) -> shapes.Mismatch | None:
-        strides = [self.strides] * len(self.window) if isinstance(self.strides, int) else self.strides
-
-        def after(sizes: shapes.Shape) -> shapes.Shape:
-            if self.padding not in ("SAME", "VALID", "CIRCULAR"):
-                return tuple(sizes)
-            lost = [k - 1 if self.padding == "VALID" else 0 for k in self.window]
-            return tuple(-(-(size - less) // step) for size, less, step in zip(sizes, lost, strides, strict=True))
-
-        padded = self.padding != "VALID" and self.padding != 0
-        return shapes.conv(x, self.in_features, self.out_features, self.window, partial(written, self), after, padded)
+        return shapes.bilinear(x, (self.in1_features, self.in2_features), self.out_features, partial(written, self))
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,13 +111,22 @@ class Embedding:
     Args:
         num_embeddings: how many ids there are; ids must lie below.
         features: size of a row.
+        embedding_init: a name of `jax.nn.initializers`, or a function of (key, shape, dtype); by default normal
+            with a variance of 1 / features.
+
+    >>> Embedding(1000, 16)
+    Embedding(1000, 16)
     """
 
     num_embeddings: int
     features: int
+    embedding_init: Initializer = "embedding"
     at: str | None = here()
 
-    __repr__, __rshift__, __rrshift__ = rewritten, then, behind
+    __repr__, __rshift__, __rrshift__, init, apply, apply_train, trainable = FLAX
+
+    def __post_init__(self) -> None:
+        check_initializers(self, "embedding_init")
 
     @property
     def takes(self) -> tuple[tuple[int | str, ...], str]:
@@ -149,13 +135,8 @@ class Embedding:
     def module(self, rngs: Any) -> Any:
         from flax import nnx
 
-        return nnx.Embed(self.num_embeddings, self.features, rngs=rngs)
-
-    def init(self, key: Any) -> dict[str, Any]:
-        return _flax.init(self, key)
-
-    def apply(self, params: Any, x: Any) -> Any:
-        return _flax.apply(self, params, x)
+        start = initializer(self.embedding_init)
+        return nnx.Embed(self.num_embeddings, self.features, embedding_init=start, rngs=rngs)
 
     def mismatch(self, x: Any) -> shapes.Mismatch | None:
         return shapes.embedding(x, self.features)

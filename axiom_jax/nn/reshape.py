@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from axiom_jax import _shapes_mismatch as shapes
-from axiom_jax.nn._layer import behind, here, rewritten, then
+from axiom_jax._shapes_places import caller
+from axiom_jax.nn._layer import FREE, here
 
 
 @dataclass(frozen=True, repr=False)
@@ -17,10 +18,7 @@ class Flatten:
 
     at: str | None = here()
 
-    __repr__, __rshift__, __rrshift__ = rewritten, then, behind
-
-    def init(self, key: Any) -> dict[str, Any]:
-        return {}
+    __repr__, __rshift__, __rrshift__, init = FREE
 
     def apply(self, params: Any, x: Any) -> Any:
         return x.reshape(x.shape[0], -1)
@@ -45,11 +43,9 @@ class Reshape:
     shape: tuple[int, ...]
     at: str | None = here()
 
-    __rshift__, __rrshift__ = then, behind
+    _, __rshift__, __rrshift__, init = FREE
 
     def __init__(self, *shape: int) -> None:
-        from axiom_jax._shapes_places import caller
-
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "at", caller())
 
@@ -58,9 +54,6 @@ class Reshape:
 
     def written(self, shape: tuple[int, ...] | None = None) -> str:
         return f"Reshape({', '.join(map(str, shape or self.shape))})"
-
-    def init(self, key: Any) -> dict[str, Any]:
-        return {}
 
     def apply(self, params: Any, x: Any) -> Any:
         return x.reshape(x.shape[0], *self.shape)

@@ -47,6 +47,7 @@ SAMPLES = {
     "logistic": (lambda x: jax.nn.sigmoid(x), ALL),
     "exp": (lambda x: jnp.exp(jnp.clip(x, -20, 20)), ALL),
     "integer_pow": (lambda x: lax.integer_pow(x, 2), ALL),
+    "square": (lambda x: lax.square(x), ALL),
     "reduce_sum": (lambda x: x.reshape(2, 3).sum(0), ALL),
     "cumsum": (lambda x: jnp.cumsum(x) - lax.cumsum(x, reverse=True), ALL),
     "reduce_max": (lambda x: x.reshape(2, 3).max(1), ALL),

@@ -177,6 +177,11 @@ def _integer_pow(x: Interval, *, y: int, **_: Any) -> Interval:
     return Interval(jnp.where((x.lo <= 0) & (x.hi >= 0), 0, lo), hi) if y % 2 == 0 and y else Interval(lo, hi)
 
 
+@interval.rule("square")
+def _square(x: Interval, **_: Any) -> Interval:
+    return _integer_pow(x, y=2)
+
+
 @interval.rule("rsqrt")
 def _rsqrt(x: Interval, **_: Any) -> Interval:
     return Interval(_no_nan(lax.rsqrt(x.hi), -jnp.inf), _no_nan(lax.rsqrt(jnp.maximum(x.lo, 0)), jnp.inf))
