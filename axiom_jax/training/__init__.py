@@ -1,1 +1,3 @@
-"""Training of models whose properties are to be proved afterwards."""
+"""Training of models, and of models whose properties are to be proved afterwards."""
+
+from axiom_jax.training import losses as losses

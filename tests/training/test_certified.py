@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import axiom_jax as ax
 from axiom_jax import nn
 from axiom_jax._errors import AxiomError
 from axiom_jax.model import Model, Sequential
-from axiom_jax.training.certified import Schedule, certified_loss, train_certified, worst_logits
+from axiom_jax.training.certified import CertifiedLoss, Schedule, margins, train_certified, worst_logits
 from axiom_jax.verification.domains.interval import Interval
 
 MODEL = Sequential(nn.Dense(6, 8), nn.relu, nn.Dense(8, 3))
@@ -21,7 +22,8 @@ MODEL = Sequential(nn.Dense(6, 8), nn.relu, nn.Dense(8, 3))
 
 @partial(jax.jit, static_argnames="within")
 def _loss(params, x, labels, eps, kappa, within=(0.0, 1.0)):
-    return certified_loss(MODEL.apply, params, x, labels, eps, kappa, within)
+    loss = CertifiedLoss(Schedule(eps, kappa, 0.0, 0.0), within=within)
+    return loss.of_model(MODEL.apply, params, (x,), labels, MODEL.apply(params, x), 1.0)
 
 
 @jax.jit
@@ -125,3 +127,82 @@ def test_too_few_examples_are_refused(examples: int, labels: int) -> None:
         x = np.zeros((examples, 6), np.float32)
         train_certified(MODEL, x, np.zeros(labels, np.int32), Schedule(eps=0.1), batch=20)
     assert error.value.got == f"{examples} examples, {labels} labels, batches of 20"
+
+
+@given(seed=st.integers(0, 10**6), eps=st.floats(0.0, 0.3), scale=st.sampled_from([0.3, 1, 3]))
+def test_margins_hold_for_every_perturbation(seed: int, eps: float, scale: float) -> None:
+    params, x, labels = _example(seed, scale)
+    least = _margins(params, x, labels, eps)
+    rng = np.random.default_rng(seed + 1)
+    for step in (rng.choice([-eps, 0, eps], x.shape), rng.uniform(-eps, eps, x.shape)):
+        logits = np.asarray(MODEL.apply(params, np.clip(x + step, x - eps, x + eps).astype(np.float32)))
+        real = logits[np.arange(5), labels][:, None] - logits
+        for method, bound in least.items():
+            assert (np.asarray(bound) <= real + 1e-4 * (1 + np.abs(real))).all(), method
+
+
+def test_tighter_methods_are_tighter() -> None:
+    params, x, labels = _example(3)
+    least = {method: np.asarray(m) for method, m in _margins(params, x, labels, 0.05).items()}
+    assert (least["crown"] >= least["ibp"]).all() and least["crown"].mean() > least["ibp"].mean()
+    assert least["crown-ibp"].mean() > least["ibp"].mean()  # the last layer loses nothing
+    for method in least:
+        assert (least[method][np.arange(5), labels] == 0).all()
+
+
+@jax.jit
+def _margins(params, x, labels, eps):
+    return {
+        m: margins(MODEL.apply, params, Interval(x - eps, x + eps), labels, m) for m in ("ibp", "crown-ibp", "crown")
+    }
+
+
+def test_beta_mixes_the_bounds() -> None:
+    params, x, labels = _example(1)
+    settings = {"eps": 0.1, "kappa": 0.0, "begin": 0.0, "end": 0.5}
+    moving = ax.crown_ibp_loss(beta=(1, 0), **settings)
+
+    @jax.jit
+    def values(params, rows):
+        output = MODEL.apply(params, x)
+        value = lambda loss, target, time: loss.of_model(MODEL.apply, params, (x,), target, output, time)
+        kept = ax.ibp_loss(**settings), ax.crown_ibp_loss(beta=(1, 1), **settings)
+        ends = [value(loss, labels, 1.0) for loss in kept]
+        return *ends, value(moving, labels, 1.0), value(moving, rows, 1.0), value(moving, labels, 0.0)
+
+    interval, linear, end, of_rows, start = map(float, values(params, ax.one_hot(labels, 3)))
+    assert interval != pytest.approx(linear, rel=1e-3)
+    assert end == pytest.approx(interval, rel=1e-5) == of_rows
+    assert start == pytest.approx(float(_plain(params, x, labels)), rel=1e-4)  # ε = 0
+
+
+@pytest.mark.parametrize("make", [ax.ibp_loss, ax.crown_ibp_loss])
+def test_certified_training_certifies(make) -> None:
+    x, labels = _blobs()
+    settings = {
+        "epochs": 15,
+        "batch_size": 24,
+        "progress": False,
+        "clip": 10.0,
+        "validation": (x, labels),
+        "metrics": [ax.certified_accuracy(0.1), ax.certified_accuracy(0.1, method="ibp", name="by_intervals")],
+    }
+    first, *_, last = ax.train(MODEL, (x, labels), ax.Adam(0.02), loss=make(eps=0.12), **settings).history
+    assert last["val_certified_accuracy"] >= last["val_by_intervals"] > 0.9 > first["val_by_intervals"]
+
+
+def test_gradients_are_finite_without_a_radius() -> None:
+    params, x, labels = _example(0)
+    loss = ax.crown_ibp_loss(eps=0.0, kappa=0.0)
+    gradient = jax.jit(jax.grad(lambda p: loss.of_model(MODEL.apply, p, (x,), labels, MODEL.apply(p, x), 1.0)))(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    for wrong in ({"eps": -1.0}, {"kappa": 2.0}, {"begin": 0.7, "end": 0.2}, {"within": (1.0, 0.0)}):
+        with pytest.raises(AxiomError, match="no certified loss"):
+            ax.ibp_loss(**wrong)
+    with pytest.raises(AxiomError, match="share β"):
+        ax.crown_ibp_loss(beta=(2.0, 0.0))
+    with pytest.raises(AxiomError, match="no such certified accuracy"):
+        ax.certified_accuracy(0.1, method="lp")  # pyright: ignore[reportArgumentType]
