@@ -204,13 +204,26 @@ def test_nodes_that_no_output_needs_are_dropped():
     assert program(data(text)) == program(data(MLP))
 
 
-@pytest.mark.parametrize("kind", ["float16", "float64"])
-def test_other_float_types_are_converted_exactly(kind: str):
-    proto = net("(float[1, 2] x) => (y) <float[2] w = {0.5, -3}> {y = Add(x, w)}")
-    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array([0.5, -3], kind), "w"))
-    (weights,) = from_onnx(proto.SerializeToString()).params.values()
+def test_doubles_are_converted_exactly():
+    proto = net("(double[1, 2] x) => (y) <double[2] w = {0.5, -3}> {y = Add(x, w)}")
+    model = from_onnx(proto.SerializeToString())
+    (weights,) = model.params.values()
     assert weights.dtype == np.float32
     assert weights.tolist() == [0.5, -3]
+    assert model.signature.inputs == (("x", (1, 2), "float32"),)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_narrow_floats_stay(kind: str):
+    proto = net(f"({kind}[1, 2] x) => (y) <{kind}[2] w> {{y = Mul(x, w)}}")
+    dtype = jax.numpy.dtype(kind)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0.1, -3], dtype), "w"))
+    model = from_onnx(proto.SerializeToString())
+    (weights,) = model.params.values()
+    x = np.array([[0.3, 0.7]], dtype)
+    y = model(x)
+    assert weights.dtype == y.dtype == dtype
+    assert np.array_equal(np.asarray(y), x * np.array([0.1, -3], dtype))
 
 
 def test_local_functions_are_written_out():
@@ -294,13 +307,16 @@ REFUSED = {
     "new-opset": lambda: with_opset(99),
     "no-opset": lambda: data(MLP.replace('"": 17', '"own": 1')),
     "operators": lambda: data(
-        "(float[1, 2] x) => (y) {[one] a = Det(x) b = Relu(a) [two] c = LSTM(b) [three] y = com.microsoft.Fused(c)}"
+        "(float[1, 2] x) => (y) {[one] a = MaxUnpool(x, x) b = Relu(a) [two] c = Multinomial(b)"
+        "[three] y = com.microsoft.Fused(c)}"
     ),
     "attribute": lambda: data(
         "(float[1, 1, 2, 2] x) => (y) <float[0] none = {}, float[4] s = {1, 1, 2, 2}>"
-        '{[up] y = Resize <mode = "linear"> (x, none, s)}'
+        '{[up] y = Resize <mode = "lanczos"> (x, none, s)}'
     ),
-    "second-output": lambda: data("(float[1, 2] x) => (y, m) {y, m = Dropout(x)}"),
+    "second-output": lambda: data(
+        "(float[1, 1, 4] x) => (y, m) {y, m = MaxPool <kernel_shape = [2]> (x)}"
+    ),
     "nan": lambda: with_weights(np.float32([np.nan, np.inf])),
     "double": lambda: with_weights(np.array([0.1, 0.5])),
     "complex": lambda: with_weights(np.array([1j, 2], np.complex64)),

@@ -3,17 +3,20 @@
 import math
 from typing import Any
 
+import jax
 import numpy as np
 from jax import lax
 
-from axiom_jax.interop.onnx_ops import (
+from axiom_jax.interop.onnx.ops import (
     Node,
     array,
+    broadcast_shapes,
     define,
     expand_to,
     integers,
     known,
     positive,
+    require_size,
     reshape,
     scalar,
     take,
@@ -23,23 +26,35 @@ from axiom_jax.interop.onnx_ops import (
 
 @define("Shape")
 def _shape(node: Node, x: Any) -> Any:
-    return np.array(x.shape, np.int64)[node.get("start", 0) : node.get("end")]
+    sizes = np.array(x.shape, np.int64 if all(isinstance(n, int) for n in x.shape) else object)
+    return sizes[node.get("start", 0) : node.get("end")]
 
 
 @define("Size")
 def _size(node: Node, x: Any) -> Any:
-    return np.array(math.prod(x.shape), np.int64)
+    size = math.prod(x.shape)
+    return np.array(size, np.int64 if isinstance(size, int) else object)
 
 
 @define("ConstantOfShape", static=(0,))
 def _constant_of_shape(node: Node, shape: Any) -> Any:
     value = node.get("value")
-    return np.full(integers(shape, "the shape"), np.float32(0) if value is None else value.array.reshape(())[()])
+    number = np.float32(0) if value is None else value.array.reshape(())[()]
+    sizes = integers(shape, "the shape")
+    if all(isinstance(n, int) for n in sizes):
+        require_size(sizes)
+        return np.full(sizes, number)
+    return lax.full(sizes, number, jax.dtypes.canonicalize_dtype(np.asarray(number).dtype))
 
 
 @define("Range", static=(0, 1, 2))
 def _range(node: Node, start: Any, limit: Any, delta: Any) -> Any:
-    return np.arange(*(scalar(x, "a range") for x in (start, limit, delta)))
+    first, end, step = (scalar(x, "a range") for x in (start, limit, delta))
+    if not isinstance(end, (int, float, np.number)):  # symbolic
+        return lax.iota(np.int32, (end - first) // step) * np.int32(step) + np.int32(first)
+    require_size([max(0, math.ceil((end - first) / step))])
+    count = max(0, math.ceil((end - first) / step))
+    return (first + np.arange(count) * step).astype(np.asarray(start).dtype)
 
 
 @define("Reshape", static=(1,))
@@ -85,13 +100,14 @@ def _transpose(node: Node, x: Any) -> Any:
 
 @define("Expand", static=(1,))
 def _expand(node: Node, x: Any, shape: Any) -> Any:
-    return expand_to(x, np.broadcast_shapes(x.shape, tuple(integers(shape, "the shape"))))
+    return expand_to(x, broadcast_shapes(x.shape, tuple(integers(shape, "the shape"))))
 
 
 @define("Tile", static=(1,))
 def _tile(node: Node, x: Any, repeats: Any) -> Any:
     times = integers(repeats, "repeats")
     if isinstance(x, np.ndarray):
+        require_size([n * t for n, t in zip(x.shape, times, strict=True)])
         return np.tile(x, times)
     for d, n in enumerate(times):
         x = x if n == 1 else lax.concatenate([x] * n, d) if n else window(x, d, 0, 0)
@@ -140,16 +156,6 @@ def _slice(node: Node, x: Any, starts: Any = None, ends: Any = None, axes: Any =
     return x
 
 
-@define("Gather", static=(1,))
-def _gather(node: Node, x: Any, index: Any) -> Any:
-    axis = positive(node.get("axis", 0), x.ndim)
-    chosen = np.array(integers(index, "the index"), np.int64)
-    if chosen.size and not (-x.shape[axis] <= chosen.min() and chosen.max() < x.shape[axis]):
-        raise ValueError(f"an index is outside of axis {axis}")
-    y = take(x, np.where(chosen < 0, chosen + x.shape[axis], chosen), axis)
-    return reshape(y, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
-
-
 @define("Pad", static=(1, 2, 3))
 def _pad(node: Node, x: Any, pads: Any = None, value: Any = None, axes: Any = None) -> Any:
     amounts = node.get("pads") if pads is None else integers(pads, "pads")
@@ -157,55 +163,18 @@ def _pad(node: Node, x: Any, pads: Any = None, value: Any = None, axes: Any = No
     widths = [(0, 0)] * x.ndim
     for d, lo, hi in zip(chosen, amounts[: len(chosen)], amounts[len(chosen) :], strict=True):
         widths[d] = (lo, hi)
-    x, mode = array(x), node.get("mode", "constant")
+    mode = node.get("mode", "constant")
+    if isinstance(x, np.ndarray):
+        require_size([n + lo + hi for n, (lo, hi) in zip(x.shape, widths, strict=True)])
+    else:
+        x = array(x)
     if mode == "constant":
-        fill = node.get("value", 0.0) if value is None else scalar(value, "the value")
-        return lax.pad(x, x.dtype.type(fill), [(lo, hi, 0) for lo, hi in widths])
+        fill = node.get("value", 0.0) if value is None else scalar(value, "the value") if known(value) else value
+        if isinstance(x, np.ndarray) and min(map(min, widths), default=0) >= 0 and not hasattr(fill, "aval"):
+            return np.pad(x, widths, constant_values=fill)
+        x = array(x)
+        return lax.pad(x, lax.convert_element_type(fill, x.dtype), [(lo, hi, 0) for lo, hi in widths])
     for d, (lo, hi) in enumerate(widths):
         inside = np.arange(x.shape[d])[max(-lo, 0) : x.shape[d] - max(-hi, 0)]  # a negative width crops
         x = take(x, np.pad(inside, (max(lo, 0), max(hi, 0)), mode), d)  # np.pad knows the modes by the same names
     return x
-
-
-@define("Upsample", "Resize", static=(1, 2, 3))
-def _resize(node: Node, x: Any, *operands: Any) -> Any:
-    if node.get("mode", "nearest") != "nearest":
-        raise NotImplementedError(f"mode {node.get('mode')}")
-    if node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise NotImplementedError(f"keep_aspect_ratio_policy {node.get('keep_aspect_ratio_policy')}")
-    old = node.op == "Upsample" or node.opset < 11  # (x, scales); later (x, region, scales, sizes)
-    given = [node.get("scales"), None] if not operands else [operands[0], None] if old else [*operands[1:], None][:2]
-    scales, sizes = (None if v is None or np.size(v) == 0 else np.asarray(v) for v in given)
-    chosen = [positive(a, x.ndim) for a in node.get("axes", range(x.ndim))]
-    for i, d in enumerate(chosen):
-        n = x.shape[d]
-        if sizes is not None:
-            length, scale = int(sizes[i]), np.float32(int(sizes[i]) / n)
-        elif scales is None:
-            raise ValueError("neither scales nor sizes are given")
-        else:
-            length, scale = math.floor(n * float(scales[i])), np.float32(scales[i])
-        x = take(x, _nearest(node, n, length, scale, old), d)
-    return x
-
-
-def _nearest(node: Node, size: int, length: int, scale: np.float32, old: bool) -> np.ndarray:
-    """For every output place the input place that it copies."""
-    out = np.arange(length, dtype=np.float32)
-    centre = (out + np.float32(0.5)) / scale - np.float32(0.5)
-    places = {
-        "asymmetric": out / scale,
-        "half_pixel": centre,
-        "pytorch_half_pixel": centre if length > 1 else out,
-        "tf_half_pixel_for_nn": centre + np.float32(0.5),
-        "align_corners": out * np.float32(size - 1) / np.float32(max(length - 1, 1)),
-    }
-    mode = "asymmetric" if old else node.get("coordinate_transformation_mode", "half_pixel")
-    before = "ceil" if scale < 1 else "floor"  # what onnxruntime and ONNX's own tests did before there was a choice
-    rounding = before if old else node.get("nearest_mode", "round_prefer_floor")
-    if mode not in places:
-        raise NotImplementedError(f"coordinate_transformation_mode {mode}")
-    half = np.float32(0.5)
-    round_to = {"floor": np.floor, "ceil": np.ceil, "round_prefer_floor": lambda p: np.ceil(p - half),
-                "round_prefer_ceil": lambda p: np.floor(p + half)}[rounding]  # fmt: skip
-    return np.clip(round_to(places[mode]), 0, size - 1).astype(np.int64)

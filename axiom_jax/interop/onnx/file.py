@@ -13,7 +13,7 @@ import numpy as np
 from axiom_jax._errors import ModelError
 
 Dimensions = tuple[int | str, ...]
-OLDEST, NEWEST = 7, 26  # 7 is the first opset whose broadcasting is numpy's; later than 26 nothing was compared
+OLDEST, NEWEST = 7, 28  # 7 is the first opset whose broadcasting is numpy's; later than 28 nothing was compared
 FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
@@ -80,6 +80,33 @@ def _names(proto: Any) -> Iterable[Any]:
         yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
 
 
+def written_out(proto: Any, opset: int) -> Any:
+    """Operators that no rule knows, but that the standard defines by others, as those."""
+    import onnx.inliner
+    from onnx import defs
+
+    from axiom_jax.interop.onnx.ops import OPERATORS
+    from axiom_jax.interop.onnx.reader import _all_nodes, _fill_table
+
+    _fill_table()
+    unknown = {node.op_type for _, node in _all_nodes(enumerate(proto.graph.node, 1)) if node.domain in ("", "ai.onnx")}
+    chosen = []
+    for op in sorted(unknown - OPERATORS.keys() - {"Constant"}):
+        try:
+            schema: Any = defs.get_schema(op, opset)
+        except defs.SchemaError:
+            continue
+        if schema.has_function or schema.has_context_dependent_function:
+            chosen.append(("", op))
+    if not chosen:
+        return proto
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto)
+        return onnx.inliner.inline_selected_functions(inferred, chosen, inline_schema_functions=True)
+    except Exception:  # a graph that the inliner cannot read: then the operators are refused by name
+        return proto
+
+
 def opset_of(proto: Any, file: str) -> int:
     versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
     if not versions or not OLDEST <= max(versions) <= NEWEST:
@@ -92,7 +119,7 @@ def opset_of(proto: Any, file: str) -> int:
     return max(versions)
 
 
-def inputs_of(graph: Any, tensors: Mapping[str, Any], sizes: Mapping[str, int], file: str) -> Any:
+def inputs_of(graph: Any, tensors: Mapping[str, Any], sizes: Mapping[str, int] | str, file: str) -> Any:
     """Names, sizes and dtypes of the inputs; a free size is a name, and the same name is the same size."""
     entries = []
     for value in graph.input:
@@ -106,12 +133,12 @@ def inputs_of(graph: Any, tensors: Mapping[str, Any], sizes: Mapping[str, int], 
                 at=file,
                 fix="export the model with the types and shapes of its inputs",
             )
-        entries.append((value.name, _sizes(value, sizes), dtype))
+        entries.append((value.name, _sizes(value, {} if isinstance(sizes, str) else sizes), dtype))
     batch = {shape[0] for _, shape, _ in entries if shape and isinstance(shape[0], str)}
     loose = [
         f"{name}: {size}" for name, shape, _ in entries for size in shape if isinstance(size, str) and size not in batch
     ]
-    if loose:
+    if loose and sizes != "free":
         raise ModelError(
             "Sizes of the input are not fixed.",
             at=file,
@@ -132,17 +159,31 @@ def _sizes(value: Any, sizes: Mapping[str, int]) -> Dimensions:
 def outputs_of(graph: Any, results: Any) -> Any:
     """Names, sizes and dtypes of the outputs: sizes as traced, but the name of a free first axis."""
     entries = []
+    if results is None:  # as declared
+        return tuple((v.name, _sizes(v, {}), _dtype(v.type.tensor_type.elem_type)) for v in graph.output)
     for value, result in zip(graph.output, results if isinstance(results, tuple) else (results,), strict=True):
         shape, declared = list(result.shape), _sizes(value, {})
         if len(declared) == len(shape) and declared and isinstance(declared[0], str):
             shape[0] = declared[0]
-        entries.append((value.name, tuple(shape), str(result.dtype)))
+        entries.append((value.name, tuple(n if isinstance(n, int) else str(n) for n in shape), str(result.dtype)))
     return tuple(entries)
 
 
 def _dtype(code: int) -> str:
-    """What stands for an ONNX element type here, or an empty string."""
-    return {1: "float32", 10: "float32", 11: "float32", 16: "float32", 6: "int32", 7: "int32", 9: "bool"}.get(code, "")
+    """The dtype that stands for an ONNX element type here, or an empty string.
+
+    64-bit numbers are 32-bit ones where JAX has no others (`jax_enable_x64`).
+    """
+    import jax
+    from onnx import helper
+
+    from axiom_jax.interop.onnx.ops import DTYPES
+
+    try:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(code))
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return str(jax.dtypes.canonicalize_dtype(dtype)) if dtype.name in DTYPES else ""
 
 
 def constant_of(node: Any, file: str) -> Any:
@@ -163,15 +204,19 @@ def attribute_of(attribute: Any, file: str) -> Any:
     """An attribute's value as something hashable."""
     import onnx
 
-    from axiom_jax.interop.onnx_ops import Tensor
+    from axiom_jax.interop.onnx.ops import Tensor
 
     try:
         value = onnx.helper.get_attribute_value(attribute)
-    except ValueError as error:
+    except Exception as error:  # whatever a damaged attribute makes the library raise
         raise ModelError(
             f"The attribute {attribute.name} is damaged.", at=file, fix="export or fetch the model again"
         ) from error
     if isinstance(value, onnx.TensorProto):
+        if value.data_location == value.EXTERNAL:
+            raise ModelError(
+                f"The attribute {attribute.name} is stored outside of the model.", at=file, fix="export it inside"
+            )
         return Tensor.of(as_array(value, attribute.name, file))
     if isinstance(value, bytes):
         return value.decode(errors="replace")
@@ -205,12 +250,15 @@ def require_finite(x: np.ndarray, name: str, file: str) -> np.ndarray:
 
 
 def as_array(tensor: Any, name: str, file: str) -> np.ndarray:
-    """A tensor of the file as float32, an integer type or bool."""
+    """A tensor of the file in its own dtype; float64 where JAX has it, else exactly as float32."""
+    import jax
     from onnx import numpy_helper
 
     try:
+        if any(n < 0 for n in tensor.dims):
+            raise ValueError("a negative size")
         x = numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, LookupError, MemoryError) as error:
+    except Exception as error:  # whatever a damaged tensor makes the library raise
         raise ModelError(
             f"The tensor {name} is damaged.",
             at=file,
@@ -224,21 +272,26 @@ def as_array(tensor: Any, name: str, file: str) -> np.ndarray:
             got=x.dtype.name,
             fix="export the model in float32",
         )
-    return as_float32(x, name, file) if x.dtype.name in FLOATS else x
+    if x.dtype == np.float64 and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        return as_float32(x, name, file)
+    return x
 
 
 def load_beside(tensor: Any, folder: Path | None, file: str) -> tuple[str, str]:
     """Fetch a tensor that lies in a file of its own; gives that file's name and sha256 as an entry of `source`."""
     from onnx.checker import ValidationError
-    from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
+    from onnx.external_data_helper import load_external_data_for_tensor
 
-    place = ExternalDataInfo(tensor).location
+    place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     try:
         if folder is None:
             raise FileNotFoundError(2, "bytes were given, not a path")
+        inside = (folder / place).resolve()
+        if not inside.is_relative_to(folder.resolve()):
+            raise ValueError("outside of the model's folder")
         load_external_data_for_tensor(tensor, str(folder))
         return f"onnx-data:{place}", hashlib.sha256((folder / place).read_bytes()).hexdigest()
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, OverflowError, MemoryError, ValidationError) as error:
         raise ModelError(
             f"The tensor {tensor.name} is stored outside of the model, and cannot be read.",
             at=file,

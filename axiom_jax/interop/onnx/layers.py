@@ -7,10 +7,22 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from axiom_jax.interop.onnx_ops import Node, array, define, expand_to, integers, known, positive, reshape
+from axiom_jax.interop.onnx.ops import (
+    Node,
+    array,
+    broadcast_shapes,
+    define,
+    expand_to,
+    integers,
+    known,
+    like,
+    positive,
+    reshape,
+)
 
 HIGHEST = lax.Precision.HIGHEST
 
@@ -25,7 +37,7 @@ def _matmul(node: Node, a: Any, b: Any) -> Any:
     if b.ndim <= 2 or a.ndim == 1:
         contract = ((a.ndim - 1,), (max(b.ndim - 2, 0),))
         return lax.dot_general(a, b, (contract, ((), ())), precision=HIGHEST)
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = expand_to(a, (*batch, *a.shape[-2:])), expand_to(b, (*batch, *b.shape[-2:]))
     n, axes = len(batch), tuple(range(len(batch)))
     return lax.dot_general(a, b, (((n + 1,), (n,)), (axes, axes)), precision=HIGHEST)
@@ -42,7 +54,7 @@ def _gemm(node: Node, a: Any, b: Any, c: Any = None) -> Any:
 
 
 def _scaled(x: Any, factor: float) -> Any:
-    return x if factor == 1 else lax.mul(x, np.float32(factor))
+    return x if factor == 1 else lax.mul(x, like(x, factor))
 
 
 @define("Conv")
@@ -105,6 +117,8 @@ def _geometry(node: Node, x: Any, kernel: Sequence[int]) -> tuple[Any, Any, list
     n = len(kernel)
     strides, dilations = node.get("strides", (1,) * n), node.get("dilations", (1,) * n)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    if any(k < 1 for k in (*kernel, *strides, *dilations)):
+        raise ValueError("a kernel, stride or dilation that is not positive")
     auto = node.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         totals = [max((-(-i // s) - 1) * s + r - i, 0) for i, s, r in zip(x.shape[2:], strides, reach, strict=True)]
@@ -112,6 +126,8 @@ def _geometry(node: Node, x: Any, kernel: Sequence[int]) -> tuple[Any, Any, list
         return strides, dilations, small if auto == "SAME_UPPER" else [(hi, lo) for lo, hi in small]
     pads = node.get("pads", (0,) * 2 * n) if auto == "NOTSET" else (0,) * 2 * n
     padding = list(zip(pads[:n], pads[n:], strict=True))
+    if any(isinstance(i, int) and i + lo + hi < r for i, (lo, hi), r in zip(x.shape[2:], padding, reach, strict=True)):
+        raise ValueError("a window that is larger than its padded input")
     if node.get("ceil_mode", 0):
         for d, ((lo, hi), i, s, r) in enumerate(zip(padding, x.shape[2:], strides, reach, strict=True)):
             out = -(-(i + lo + hi - r) // s) + 1
@@ -124,7 +140,7 @@ def _pool(
     x: Any, start: float, combine: Callable[..., Any], kernel: Any, strides: Any, padding: Any, dilations: Any
 ) -> Any:
     return lax.reduce_window(
-        x, np.float32(start), combine, (1, 1, *kernel), (1, 1, *strides), [(0, 0), (0, 0), *padding],
+        x, like(x, start), combine, (1, 1, *kernel), (1, 1, *strides), [(0, 0), (0, 0), *padding],
         window_dilation=(1, 1, *dilations),
     )  # fmt: skip
 
@@ -133,7 +149,8 @@ def _pool(
 def _max_pool(node: Node, x: Any) -> Any:
     x, kernel = array(x), node.get("kernel_shape")
     strides, dilations, padding = _geometry(node, x, kernel)
-    return _pool(x, -np.inf, lax.max, kernel, strides, padding, dilations)
+    least = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
+    return _pool(x, least, lax.max, kernel, strides, padding, dilations)
 
 
 @define("AveragePool")
@@ -146,11 +163,11 @@ def _average_pool(node: Node, x: Any) -> Any:
     declared = list(zip(given[: len(kernel)], given[len(kernel) :], strict=True))
     if node.get("auto_pad", "NOTSET") != "NOTSET":
         declared = padding
-    counts = np.ones((), np.float32)
+    counts = np.ones((), x.dtype)
     for d, (size, k, s, dilation) in enumerate(zip(x.shape[2:], kernel, strides, dilations, strict=True)):
         low, high = declared[d] if node.get("count_include_pad", 0) else (0, 0)
         cells = np.arange(total.shape[2 + d])[:, None] * s + np.arange(k)[None] * dilation - padding[d][0]
-        counted = ((cells >= -low) & (cells < size + high)).sum(1).astype(np.float32)
+        counted = ((cells >= -low) & (cells < size + high)).sum(1).astype(x.dtype)
         counts = counts[..., None] * counted
     if np.all(counts == counts.flat[0]):
         return lax.div(total, counts.flat[0])
@@ -170,7 +187,7 @@ def _batch_normalization(node: Node, x: Any, scale: Any, bias: Any, mean: Any, v
     if not node.get("spatial", 1):
         raise NotImplementedError("spatial = 0")
     x = array(x)
-    deviation = lax.sqrt(lax.add(array(variance), np.float32(node.get("epsilon", 1e-5))))
+    deviation = lax.sqrt(lax.add(v := array(variance), like(v, node.get("epsilon", 1e-5))))
     channels = [lax.broadcast_in_dim(array(v), x.shape, (1,)) for v in (mean, lax.div(array(scale), deviation), bias)]
     return lax.add(lax.mul(lax.sub(x, channels[0]), channels[1]), channels[2])
 
@@ -184,11 +201,109 @@ def _normalization(node: Node, x: Any, scale: Any, bias: Any = None) -> Any:
     else:
         axes = tuple(range(2, x.ndim))
         fit = lambda v: lax.broadcast_in_dim(array(v), x.shape, (1,))
-    centred = lax.sub(x, expand_to(_reduced(x, axes, "mean", True), x.shape))
+    normal, mean, deviation = _normalised(x, axes, node.get("epsilon", 1e-5))
+    y = lax.mul(normal, fit(scale))
+    y = y if bias is None else lax.add(y, fit(bias))
+    return (y, mean, lax.div(like(x, 1), deviation))[: max(len(node.outputs), 1)]
+
+
+def _normalised(x: Any, axes: tuple[int, ...], epsilon: float) -> tuple[Any, Any, Any]:
+    """x with mean 0 and variance 1 over some axes, the mean, and the deviation."""
+    mean = _reduced(x, axes, "mean", True)
+    centred = lax.sub(x, expand_to(mean, x.shape))
     variance = _reduced(lax.mul(centred, centred), axes, "mean", True)
-    deviation = lax.sqrt(lax.add(variance, np.float32(node.get("epsilon", 1e-5))))
-    y = lax.mul(lax.div(centred, expand_to(deviation, x.shape)), fit(scale))
-    return y if bias is None else lax.add(y, fit(bias))
+    deviation = lax.sqrt(lax.add(variance, like(x, epsilon)))
+    return lax.div(centred, expand_to(deviation, x.shape)), mean, deviation
+
+
+@define("GroupNormalization")
+def _group_normalization(node: Node, x: Any, scale: Any, bias: Any) -> Any:
+    x, groups = array(x), node.get("num_groups")
+    apart = reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
+    normal, _, _ = _normalised(apart, tuple(range(2, apart.ndim)), node.get("epsilon", 1e-5))
+    scale, bias = array(scale), array(bias)
+    if node.opset < 21:  # then each group had one scale
+        scale, bias = (reshape(lax.broadcast_in_dim(v, (groups, x.shape[1] // groups), (0,)), x.shape[1:2])
+                       for v in (scale, bias))  # fmt: skip
+    fit = lambda v: lax.broadcast_in_dim(v, x.shape, (1,))
+    return lax.add(lax.mul(reshape(normal, x.shape), fit(scale)), fit(bias))
+
+
+@define("RMSNormalization")
+def _rms_normalization(node: Node, x: Any, scale: Any) -> Any:
+    x = array(x)
+    axes = tuple(range(positive(node.get("axis", -1), x.ndim), x.ndim))
+    square = _reduced(lax.mul(x, x), axes, "mean", True)
+    deviation = lax.sqrt(lax.add(square, like(x, node.get("epsilon", 1e-5))))
+    return lax.mul(lax.div(x, expand_to(deviation, x.shape)), expand_to(array(scale), x.shape))
+
+
+@define("MeanVarianceNormalization")
+def _mean_variance_normalization(node: Node, x: Any) -> Any:
+    x = array(x)
+    axes = tuple(positive(a, x.ndim) for a in node.get("axes", (0, 2, 3)))
+    centred = lax.sub(x, expand_to(_reduced(x, axes, "mean", True), x.shape))
+    deviation = lax.sqrt(_reduced(lax.mul(centred, centred), axes, "mean", True))
+    return lax.div(centred, expand_to(lax.add(deviation, like(x, 1e-9)), x.shape))
+
+
+@define("LRN")
+def _local_response_normalization(node: Node, x: Any) -> Any:
+    x, size = array(x), node.get("size")
+    pads = [(0, 0)] * x.ndim
+    pads[1] = ((size - 1) // 2, size - 1 - (size - 1) // 2)
+    window = tuple(size if d == 1 else 1 for d in range(x.ndim))
+    total = lax.reduce_window(lax.mul(x, x), like(x, 0), lax.add, window, (1,) * x.ndim, pads)
+    scale = lax.mul(total, like(x, node.get("alpha", 1e-4) / size))
+    return lax.div(x, lax.pow(lax.add(scale, like(x, node.get("bias", 1.0))), like(x, node.get("beta", 0.75))))
+
+
+@define("LpNormalization")
+def _lp_normalization(node: Node, x: Any) -> Any:
+    x = array(x)
+    axis, p = positive(node.get("axis", -1), x.ndim), node.get("p", 2)
+    if p not in (1, 2):
+        raise NotImplementedError(f"p = {p}")
+    norm = _reduced(lax.abs(x) if p == 1 else lax.mul(x, x), (axis,), "sum", True)
+    norm = expand_to(norm if p == 1 else lax.sqrt(norm), x.shape)
+    return jnp.where(norm == 0, like(x, 0), lax.div(x, jnp.where(norm == 0, like(x, 1), norm)))
+
+
+@define("LpPool")
+def _lp_pool(node: Node, x: Any) -> Any:
+    x, kernel, p = array(x), node.get("kernel_shape"), node.get("p", 2)
+    strides, dilations, padding = _geometry(node, x, kernel)
+    powers = lax.abs(x) if p == 1 else lax.integer_pow(lax.abs(x), int(p))
+    total = _pool(powers, 0, lax.add, kernel, strides, padding, dilations)
+    return total if p == 1 else lax.pow(total, like(x, 1 / p))
+
+
+@define("GlobalLpPool")
+def _global_lp_pool(node: Node, x: Any) -> Any:
+    x, p = array(x), node.get("p", 2)
+    total = _reduced(lax.integer_pow(lax.abs(x), int(p)), tuple(range(2, x.ndim)), "sum", True)
+    return lax.pow(total, like(x, 1 / p))
+
+
+@define("Einsum")
+def _einsum(node: Node, *operands: Any) -> Any:
+    return jnp.einsum(node.get("equation").replace(" ", ""), *map(array, operands), precision=HIGHEST)
+
+
+@define("Det")
+def _det(node: Node, x: Any) -> Any:
+    return jnp.linalg.det(array(x))
+
+
+@define("Hardmax")
+def _hardmax(node: Node, x: Any) -> Any:
+    x = array(x)
+    shape, axis = x.shape, positive(node.get("axis", -1 if node.opset >= 13 else 1), x.ndim)
+    if node.opset < 13:
+        x, axis = reshape(x, (math.prod(shape[:axis]), math.prod(shape[axis:]))), 1
+    first = lax.argmax(x, axis, np.int32)
+    places = lax.broadcasted_iota(np.int32, x.shape, axis)
+    return reshape((places == jnp.expand_dims(first, axis)).astype(x.dtype), shape)
 
 
 @define("Softmax", "LogSoftmax")
@@ -204,27 +319,51 @@ def _softmax(node: Node, x: Any) -> Any:
     return reshape(y, shape)
 
 
-@define("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare", "ReduceL2", static=(1,))
+@define("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare", "ReduceL1", "ReduceL2",
+        "ReduceLogSum", "ReduceLogSumExp", static=(1,))  # fmt: skip
 def _reduce(node: Node, x: Any, axes: Any = None) -> Any:
     chosen = node.get("axes") if axes is None else integers(axes, "axes")
-    if not chosen and node.get("noop_with_empty_axes", 0):
-        return x
-    chosen = tuple(positive(a, x.ndim) for a in chosen) if chosen else tuple(range(x.ndim))
     kind = node.op.removeprefix("Reduce").lower()
-    if kind in ("sumsquare", "l2"):
+    if not chosen and node.get("noop_with_empty_axes", 0):
+        return _over_each(x, kind)
+    chosen = tuple(positive(a, x.ndim) for a in chosen) if chosen else tuple(range(x.ndim))
+    keep = bool(node.get("keepdims", 1))
+    if kind in ("sumsquare", "l2", "l1", "logsum"):
         x = array(x)
-        total = _reduced(lax.mul(x, x), chosen, "sum", bool(node.get("keepdims", 1)))
-        return lax.sqrt(total) if kind == "l2" else total
-    return _reduced(x, chosen, kind, bool(node.get("keepdims", 1)))
+        total = _reduced(lax.abs(x) if kind == "l1" else x if kind == "logsum" else lax.mul(x, x), chosen, "sum", keep)
+        return {"l2": lax.sqrt, "logsum": lax.log}.get(kind, lambda y: y)(total)
+    if kind == "logsumexp":
+        x = array(x)
+        top = _reduced(x, chosen, "max", True)
+        top = jnp.where(jnp.isfinite(top), top, like(top, 0))
+        total = _reduced(lax.exp(lax.sub(x, expand_to(top, x.shape))), chosen, "sum", keep)
+        return lax.add(lax.log(total), top if keep else reshape(top, total.shape))
+    return _reduced(x, chosen, kind, keep)
+
+
+def _over_each(x: Any, kind: str) -> Any:
+    """A reduction over no axis: of each element alone."""
+    x = x if kind in ("sum", "mean", "max", "min", "prod") else array(x)
+    each = {"sumsquare": lambda y: lax.mul(y, y), "l1": lax.abs, "l2": lax.abs, "logsum": lax.log}
+    return each.get(kind, lambda y: y)(x)
+
+
+def number_of(x: Any, axes: Sequence[int]) -> Any:
+    """How many elements some axes have, in the dtype of x."""
+    count = math.prod(x.shape[a] for a in axes)
+    return like(x, count) if isinstance(count, int) else jnp.asarray(count, x.dtype)
 
 
 def _reduced(x: Any, axes: tuple[int, ...], kind: str, keep: bool) -> Any:
     if isinstance(x, np.ndarray):
         y = getattr(np, kind)(x, axis=axes, keepdims=keep)
         return np.asarray(y, x.dtype)
+    if x.dtype == bool and kind in ("max", "min"):
+        y = (lax.reduce_or if kind == "max" else lax.reduce_and)(x, axes)
+        return reshape(y, [1 if d in axes else n for d, n in enumerate(x.shape)]) if keep else y
     reducers = {"sum": lax.reduce_sum, "mean": lax.reduce_sum, "max": lax.reduce_max, "min": lax.reduce_min,
                 "prod": lax.reduce_prod}  # fmt: skip
     y = reducers[kind](x, axes)
     if kind == "mean":
-        y = lax.div(y, np.float32(math.prod(x.shape[a] for a in axes)))
+        y = lax.div(y, number_of(x, axes))
     return reshape(y, [1 if d in axes else n for d, n in enumerate(x.shape)]) if keep else y

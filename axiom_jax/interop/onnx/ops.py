@@ -3,7 +3,7 @@
 An operand that is a `numpy.ndarray` is known (shapes, axes, indices); then the result
 is computed in numpy and is known too. Other operands are JAX arrays, and the functions
 use `jax.lax` alone, so that the jaxpr is flat and each equation stands for one step of
-the standard. Source: https://onnx.ai/onnx/operators, opsets 7 to 26. Here are the
+the standard. Source: https://onnx.ai/onnx/operators, opsets 7 to 28. Here are the
 elementwise operators; `onnx_layers` and `onnx_shapes` add the rest.
 """
 
@@ -14,14 +14,18 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from axiom_jax._errors import ModelError, UnsupportedPrimitive
+from axiom_jax._errors import AxiomError, ModelError, UnsupportedPrimitive
 
 Operator = Callable[..., Any]
+DTYPES = {"float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+          "uint64", "bool"}  # fmt: skip
 OPERATORS: dict[str, Operator] = {}
+LARGEST = 1 << 28  # elements of a constant; a larger one is taken for damage
 STATIC: dict[str, tuple[int, ...]] = {}  # operands that must be known when the program is traced
 
 
@@ -35,11 +39,11 @@ class Tensor:
 
     @classmethod
     def of(cls, x: np.ndarray) -> "Tensor":
-        return cls(x.dtype.str, x.shape, x.tobytes())
+        return cls(x.dtype.name, x.shape, x.tobytes())
 
     @property
     def array(self) -> np.ndarray:
-        return np.frombuffer(self.content, self.dtype).reshape(self.shape)
+        return np.frombuffer(self.content, jnp.dtype(self.dtype)).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,15 @@ class Node:
         return f"{self.op} {self.name}".strip()
 
 
+@dataclass(frozen=True)
+class Body:
+    """A subgraph in canonical form: numbers of its inputs and outputs, and its nodes."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    nodes: tuple[Node, ...]
+
+
 class DynamicShape(ValueError):
     """A size that is computed from the model's input, so that no shape can be given before it runs."""
 
@@ -85,6 +98,29 @@ def define(*names: str, static: tuple[int, ...] = ()) -> Callable[[Operator], Op
         return function
 
     return register
+
+
+def evaluate(nodes: Sequence[Node], values: dict[int, Any], file: str = "model.onnx") -> None:
+    """Run nodes; `values` holds what they read by number, and is extended by what they define."""
+    for node in nodes:
+        operands = [None if i < 0 else values[i] for i in node.inputs]
+        if any(isinstance(value, Body) for _, value in node.attributes):
+            operands = [functools.partial(_run, values, file), *operands]
+        results = call(node, operands, file)
+        if any(i >= 0 for i in node.outputs[len(results) :]):
+            raise UnsupportedPrimitive(
+                f"Only the first {len(results)} outputs of {node.op} are supported.",
+                at=f"{file}: node {node.line} ({node.label})",
+                fix="export the model without the other outputs",
+            )
+        values.update((i, result) for i, result in zip(node.outputs, results, strict=False) if i >= 0)
+
+
+def _run(around: dict[int, Any], file: str, body: Body, *arguments: Any) -> list[Any]:
+    """The results of a subgraph."""
+    values = around | dict(zip(body.inputs, arguments, strict=True))
+    evaluate(body.nodes, values, file)
+    return [values[i] for i in body.outputs]
 
 
 def call(node: Node, operands: Sequence[Any], file: str = "model.onnx") -> tuple[Any, ...]:
@@ -107,8 +143,11 @@ def call(node: Node, operands: Sequence[Any], file: str = "model.onnx") -> tuple
             at=at,
             fix="fold constants when exporting (for example with onnxsim), or export with fixed sizes",
         ) from error
-    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, MemoryError) as error:
-        shapes = ", ".join("none" if x is None else f"{x.dtype}{list(x.shape)}" for x in operands)
+    except AxiomError:
+        raise
+    except Exception as error:  # a damaged file can make any library function fail, each with its own class
+        arrays = [x for x in operands if x is None or hasattr(x, "shape")]
+        shapes = ", ".join("none" if x is None else f"{x.dtype}{list(x.shape)}" for x in arrays)
         raise ModelError(
             f"{node.label} does not fit its operands.",
             at=at,
@@ -133,20 +172,39 @@ def known(*operands: Any) -> bool:
 
 
 def array(x: Any) -> Any:
-    """A known operand as a JAX constant: float32, int32 or bool."""
+    """A known operand as a JAX constant, in the dtype that JAX has for it; integers must fit."""
     if not isinstance(x, np.ndarray):
         return x
-    dtype = {"f": np.float32, "b": np.bool_}.get(x.dtype.kind, np.int32)
-    if dtype is np.int32 and x.size and max(abs(int(x.max())), abs(int(x.min()))) >= 2**31:
-        raise ValueError("an integer tensor holds numbers beyond 32 bits")
+    if x.dtype == object:  # sizes, some of them symbolic
+        return jnp.asarray([jnp.asarray(size, jnp.int32) for size in x.reshape(-1)]).reshape(x.shape)
+    require_size(x.shape)
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    if dtype.kind in "iu" and dtype != x.dtype and x.size:
+        info = np.iinfo(dtype)
+        if int(x.max()) > info.max or int(x.min()) < info.min:
+            raise ValueError("an integer tensor holds numbers beyond 32 bits")
     return jnp.asarray(x.astype(dtype))
 
 
-def integers(x: Any, what: str) -> list[int]:
-    """A known vector of integers, such as axes; refuses one that depends on the model's input or weights."""
+def require_size(shape: Sequence[Any]) -> None:
+    """Refuse to fill memory with a constant that a damaged file asks for."""
+    if all(isinstance(n, (int, np.integer)) for n in shape) and math.prod(map(int, shape)) > LARGEST:
+        raise ValueError(f"a constant of {math.prod(map(int, shape))} elements")
+
+
+def like(x: Any, number: Any) -> np.ndarray:
+    """A number in the dtype of an array."""
+    return np.asarray(number, x.dtype)
+
+
+def integers(x: Any, what: str) -> list[Any]:
+    """A known vector of integers, such as axes; refuses one that depends on the model's input or weights.
+
+    A size that is free while shapes are proved stays symbolic.
+    """
     if not isinstance(x, np.ndarray):
         raise DynamicShape(f"{what} is computed from the input or the weights")
-    return [int(i) for i in x.reshape(-1)]
+    return [int(i) if isinstance(i, (int, float, np.number, np.bool_)) else i for i in x.reshape(-1)]
 
 
 def scalar(x: Any, what: str) -> Any:
@@ -157,9 +215,14 @@ def scalar(x: Any, what: str) -> Any:
     return x.reshape(())[()]
 
 
+def broadcast_shapes(*shapes: Sequence[Any]) -> tuple[Any, ...]:
+    """The shape that several broadcast to; sizes may be symbolic."""
+    return tuple(lax.broadcast_shapes(*(tuple(shape) for shape in shapes)))
+
+
 def align(*operands: Any) -> list[Any]:
     """Broadcast to one shape as numpy does; scalars stay scalars, since `lax` takes them as they are."""
-    shape = np.broadcast_shapes(*(x.shape for x in operands))
+    shape = broadcast_shapes(*(x.shape for x in operands))
     return [array(x) if x.ndim == 0 and shape else expand_to(array(x), shape) for x in operands]
 
 
@@ -174,6 +237,9 @@ def expand_to(x: Any, shape: Sequence[int]) -> Any:
 def reshape(x: Any, shape: Sequence[int]) -> Any:
     if isinstance(x, np.ndarray) or x.shape == tuple(shape):
         return x.reshape(shape)
+    sizes = (*x.shape, *shape)
+    if all(isinstance(n, int) for n in sizes) and math.prod(shape) != x.size:  # jax does not look while it traces
+        raise ValueError(f"{x.size} elements do not fill {list(shape)}")
     return lax.reshape(x, shape)
 
 
@@ -234,6 +300,8 @@ def _many(lax_function: Operator, numpy_function: Operator) -> Operator:
 
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype == object:
+        return a // b
     if a.dtype.kind == "f":
         return a / b
     return np.sign(a) * np.sign(b) * (abs(a) // abs(b))  # ONNX truncates integers towards zero
@@ -242,6 +310,12 @@ def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 for _name, _lax, _numpy in (
     ("Add", lax.add, np.add), ("Sub", lax.sub, np.subtract), ("Mul", lax.mul, np.multiply), ("Div", lax.div, _divide),
     ("Neg", lax.neg, np.negative), ("Abs", lax.abs, np.abs), ("Exp", lax.exp, np.exp), ("Log", lax.log, np.log),
+    ("Tan", lax.tan, np.tan), ("Asin", lax.asin, np.arcsin), ("Acos", lax.acos, np.arccos),
+    ("Atan", lax.atan, np.arctan), ("Sinh", lax.sinh, np.sinh), ("Cosh", lax.cosh, np.cosh),
+    ("Asinh", lax.asinh, np.arcsinh), ("Acosh", lax.acosh, np.arccosh), ("Atanh", lax.atanh, np.arctanh),
+    ("Xor", lax.bitwise_xor, np.logical_xor), ("BitwiseAnd", lax.bitwise_and, np.bitwise_and),
+    ("BitwiseOr", lax.bitwise_or, np.bitwise_or), ("BitwiseXor", lax.bitwise_xor, np.bitwise_xor),
+    ("BitwiseNot", lax.bitwise_not, np.bitwise_not),
     ("Sqrt", lax.sqrt, np.sqrt), ("Sin", lax.sin, np.sin), ("Cos", lax.cos, np.cos), ("Tanh", lax.tanh, np.tanh),
     ("Floor", lax.floor, np.floor), ("Ceil", lax.ceil, np.ceil), ("Sign", lax.sign, np.sign),
     ("Equal", lax.eq, np.equal), ("Less", lax.lt, np.less), ("LessOrEqual", lax.le, np.less_equal),
@@ -260,100 +334,73 @@ for _name, _lax, _numpy in (
 @define("Mean")
 def _mean(node: Node, *operands: Any) -> Any:
     total = OPERATORS["Sum"](node, *map(array, operands))
-    return total if len(operands) == 1 else lax.div(total, np.float32(len(operands)))
+    return total if len(operands) == 1 else lax.div(total, like(total, len(operands)))
 
 
-@define("Relu")
-def _relu(node: Node, x: Any) -> Any:
-    return lax.max(array(x), np.float32(0))
+@define("Mod")
+def _mod(node: Node, a: Any, b: Any) -> Any:
+    truncated = node.get("fmod", 0)
+    if known(a, b):
+        return np.fmod(a, b) if truncated else np.mod(a, b)
+    a, b = align(a, b)
+    rest = lax.rem(a, b)
+    if truncated:
+        return rest
+    other_sign = lax.bitwise_and(
+        lax.ne(rest, like(rest, 0)), lax.ne(lax.lt(rest, like(rest, 0)), lax.lt(b, like(b, 0)))
+    )
+    return lax.select_n(other_sign, rest, lax.add(rest, b)) if rest.shape else jnp.where(other_sign, rest + b, rest)
 
 
-@define("LeakyRelu")
-def _leaky_relu(node: Node, x: Any) -> Any:
-    slope = np.float32(node.get("alpha", 0.01))
+@define("BitShift")
+def _bit_shift(node: Node, x: Any, by: Any) -> Any:
+    x, by = map(array, align(x, by))
+    right = lax.shift_right_arithmetic if x.dtype.kind == "i" else lax.shift_right_logical
+    return (lax.shift_left if node.get("direction") == "LEFT" else right)(x, by)
+
+
+@define("Round")
+def _round(node: Node, x: Any) -> Any:
+    return np.round(x) if known(x) else lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)
+
+
+@define("IsNaN")
+def _is_nan(node: Node, x: Any) -> Any:
     x = array(x)
-    return (lax.max if slope <= 1 else lax.min)(x, lax.mul(x, slope))  # one maximum, so that it relaxes tightly
+    return lax.ne(x, x)
 
 
-@define("PRelu")
-def _prelu(node: Node, x: Any, slope: Any) -> Any:
-    x, slope = array(x), expand_to(array(slope), x.shape)
-    return lax.add(lax.max(x, np.float32(0)), lax.mul(slope, lax.min(x, np.float32(0))))
-
-
-@define("Elu", "Selu", "Celu")
-def _elu(node: Node, x: Any) -> Any:
+@define("IsInf")
+def _is_inf(node: Node, x: Any) -> Any:
     x = array(x)
-    default = {"Selu": 1.6732631921768188}.get(node.op, 1.0)
-    alpha, gamma = np.float32(node.get("alpha", default)), np.float32(node.get("gamma", 1.0507010221481323))
-    below = lax.min(x, np.float32(0))
-    curve = lax.expm1(lax.div(below, alpha)) if node.op == "Celu" else lax.expm1(below)
-    y = lax.add(lax.max(x, np.float32(0)), lax.mul(curve, alpha))
-    return lax.mul(y, gamma) if node.op == "Selu" else y
-
-
-@define("Sigmoid")
-def _sigmoid(node: Node, x: Any) -> Any:
-    return lax.logistic(array(x))
-
-
-@define("HardSigmoid")
-def _hard_sigmoid(node: Node, x: Any) -> Any:
-    alpha, beta = np.float32(node.get("alpha", 0.2)), np.float32(node.get("beta", 0.5))
-    return _clamp(lax.add(lax.mul(array(x), alpha), beta), 0, 1)
-
-
-@define("HardSwish")
-def _hard_swish(node: Node, x: Any) -> Any:
-    x = array(x)
-    return lax.mul(x, _clamp(lax.add(lax.mul(x, np.float32(1 / 6)), np.float32(0.5)), 0, 1))
-
-
-@define("Softplus")
-def _softplus(node: Node, x: Any) -> Any:
-    x = array(x)
-    return lax.add(lax.max(x, np.float32(0)), lax.log1p(lax.exp(lax.neg(lax.abs(x)))))
-
-
-@define("Softsign")
-def _softsign(node: Node, x: Any) -> Any:
-    x = array(x)
-    return lax.div(x, lax.add(lax.abs(x), np.float32(1)))
-
-
-@define("Erf")
-def _erf(node: Node, x: Any) -> Any:
-    return lax.erf(array(x))
-
-
-@define("Gelu")
-def _gelu(node: Node, x: Any) -> Any:
-    x = array(x)
-    half = lax.mul(x, np.float32(0.5))
-    if node.get("approximate", "none") == "none":
-        return lax.mul(half, lax.add(lax.erf(lax.mul(x, np.float32(math.sqrt(0.5)))), np.float32(1)))
-    inner = lax.add(x, lax.mul(lax.integer_pow(x, 3), np.float32(0.044715)))
-    return lax.mul(half, lax.add(lax.tanh(lax.mul(inner, np.float32(math.sqrt(2 / math.pi)))), np.float32(1)))
+    above = lax.eq(x, like(x, math.inf if node.get("detect_positive", 1) else math.nan))
+    return lax.bitwise_or(above, lax.eq(x, like(x, -math.inf if node.get("detect_negative", 1) else math.nan)))
 
 
 @define("Reciprocal")
 def _reciprocal(node: Node, x: Any) -> Any:
-    return lax.div(np.float32(1), array(x))
+    x = array(x)
+    return lax.div(like(x, 1), x)
 
 
 @define("Clip", static=(1, 2))
 def _clip(node: Node, x: Any, low: Any = None, high: Any = None) -> Any:
+    if not known(low, high):  # the upper bound wins where they cross
+        x = array(x)
+        x = x if low is None else lax.max(x, expand_to(array(low), x.shape))
+        return x if high is None else lax.min(x, expand_to(array(high), x.shape))
     low = node.get("min") if low is None else scalar(low, "the lower bound")
     high = node.get("max") if high is None else scalar(high, "the upper bound")
-    return _clamp(array(x), low, high)
+    return clamp(array(x), low, high)
 
 
-def _clamp(x: Any, low: float | None, high: float | None) -> Any:
-    top = float(np.finfo(np.float32).max)  # exporters write ±max for "no bound"
+def clamp(x: Any, low: float | None, high: float | None) -> Any:
+    floats = jnp.issubdtype(x.dtype, jnp.floating)
+    top = float(jnp.finfo(x.dtype).max) if floats else math.inf  # exporters write ±max for "no bound"
     if low is not None and low > -top:
-        x = lax.max(x, x.dtype.type(low))
+        x = lax.max(x, like(x, low))
     if high is not None and high < top:
-        x = lax.min(x, x.dtype.type(high))
+        x = lax.min(x, like(x, high))
     return x
 
 
@@ -362,14 +409,21 @@ def _pow(node: Node, x: Any, exponent: Any) -> Any:
     if known(x, exponent):
         return np.power(x, exponent).astype(x.dtype)
     x = array(x)
-    if isinstance(exponent, np.ndarray) and exponent.size and np.all(exponent == exponent.flat[0]):
-        value, x = float(exponent.flat[0]), expand_to(x, np.broadcast_shapes(x.shape, exponent.shape))
+    if (
+        isinstance(exponent, np.ndarray)
+        and x.dtype.kind not in "iu"
+        and exponent.size
+        and np.all(exponent == exponent.flat[0])
+    ):
+        value, x = float(exponent.flat[0]), expand_to(x, broadcast_shapes(x.shape, exponent.shape))
         if value == 0.5:
             return lax.sqrt(x)
         if value.is_integer() and abs(value) < 256:
             return lax.integer_pow(x, int(value))
-        return lax.pow(x, np.float32(value))
-    x, exponent = align(x, exponent)
+        return lax.pow(x, like(x, value))
+    x, exponent = map(array, align(x, exponent))
+    if x.dtype.kind in "iu" and jnp.issubdtype(exponent.dtype, jnp.floating):
+        return cast(lax.pow(x.astype(exponent.dtype), exponent), x.dtype)
     return lax.pow(x, lax.convert_element_type(exponent, x.dtype))
 
 
@@ -377,7 +431,7 @@ def _pow(node: Node, x: Any, exponent: Any) -> Any:
 def _where(node: Node, condition: Any, yes: Any, no: Any) -> Any:
     if known(condition, yes, no):
         return np.where(condition, yes, no)
-    shape = np.broadcast_shapes(condition.shape, yes.shape, no.shape)
+    shape = broadcast_shapes(condition.shape, yes.shape, no.shape)
     if isinstance(condition, np.ndarray) and (np.all(condition) or not np.any(condition)):
         return expand_to(array(yes if np.all(condition) else no), shape)
     condition, yes, no = (expand_to(array(x), shape) for x in (condition, yes, no))
@@ -386,25 +440,42 @@ def _where(node: Node, condition: Any, yes: Any, no: Any) -> Any:
 
 @define("Cast")
 def _cast(node: Node, x: Any) -> Any:
-    kinds = {1: np.float32, 11: np.float32, 9: np.bool_, 6: np.int32, 7: np.int64, 12: np.uint32, 13: np.uint64}
-    if (dtype := kinds.get(node.get("to"))) is None:
-        raise NotImplementedError(f"conversion to the ONNX type {node.get('to')}")
+    return cast(x, dtype_of(node.get("to")))
+
+
+def dtype_of(code: Any) -> np.dtype:
+    """The numpy dtype of an ONNX element type."""
+    from onnx import helper
+
+    try:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(code))
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotImplementedError(f"the ONNX type {code}") from error
+    if dtype.name not in DTYPES:
+        raise NotImplementedError(f"the ONNX type {dtype.name}")
+    return dtype
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """A value in another dtype; known ones keep 64 bits, traced ones have what JAX has."""
     if isinstance(x, np.ndarray):
-        return x.astype(dtype)
-    if dtype is np.bool_:
-        return lax.ne(x, x.dtype.type(0))
-    dtype = np.float32 if dtype is np.float32 else np.int32
+        if x.dtype == object and np.dtype(dtype).kind in "iu":
+            return x  # sizes, some of them symbolic
+        with np.errstate(all="ignore"):
+            return x.astype(dtype)
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    if dtype == np.bool_:
+        return lax.ne(x, like(x, 0))
     return x if x.dtype == dtype else lax.convert_element_type(x, dtype)
 
 
 @define("CastLike")
-def _cast_like(node: Node, x: Any, like: Any) -> Any:
-    codes = {"float32": 1, "float64": 1, "bool": 9, "int32": 6, "int64": 7}
-    return _cast(Node("Cast", attributes=(("to", codes[str(like.dtype)]),)), x)
+def _cast_like(node: Node, x: Any, like_: Any) -> Any:
+    return cast(x, like_.dtype)
 
 
 @define("Identity", "Dropout", static=(1, 2))
 def _identity(node: Node, x: Any, ratio: Any = None, training: Any = None) -> Any:
     if training is not None and bool(scalar(training, "training_mode")):
         raise NotImplementedError("training_mode = 1")
-    return x
+    return (x, np.ones(x.shape, bool)) if node.op == "Dropout" and len(node.outputs) > 1 else x
