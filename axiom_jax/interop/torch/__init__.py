@@ -1,0 +1,1 @@
+"""PyTorch: modules, exported programs, state dicts and descriptors come in; models go out as modules."""
