@@ -10,7 +10,10 @@ from typing import Any
 import jax
 
 from axiom_jax._errors import SpecError
-from axiom_jax.interop.onnx_reader import from_onnx
+from axiom_jax.interop.axiom.read import build_model, read_axiom
+from axiom_jax.interop.onnx.file import require_finite
+from axiom_jax.interop.onnx.reader import from_onnx
+from axiom_jax.model import Model
 from axiom_jax.verification.proof.binding import check_certificate
 from axiom_jax.verification.proof.certificate import Checked
 from axiom_jax.verification.search.decide import decide
@@ -29,8 +32,18 @@ def keep_compilations() -> None:
 
 
 def read_model(path: str) -> Subject:
-    """A model file, ready to be asked; sizes that it leaves open are set to 1."""
-    return subject_of(from_onnx(path))
+    """A model file (.onnx, .onnx.gz, .axiom), ready to be asked; sizes that it leaves open are set to 1."""
+    return subject_of(_read_axiom(path) if str(path).endswith(".axiom") else from_onnx(path))
+
+
+def _read_axiom(path: str) -> Model:
+    """The model with the file's digest as a source: the digest stays when certificates are put into the file."""
+    found = read_axiom(path)
+    for name, tensor in found.tensors.items():
+        if tensor.dtype.kind not in "iub":
+            require_finite(tensor, name, path)
+    model = build_model(found, {})
+    return replace(model, source=(*model.source, ("axiom", found.digest)))
 
 
 def decide_files(

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from axiom_jax.verification._display import Facts, html_table, numbers, rich_table, shortened
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Counterexample:
     """An input that breaks a property.
 
@@ -29,8 +31,21 @@ class Counterexample:
 
     def to_dict(self) -> dict[str, Any]:
         """`{"kind", "inputs", "outputs"}`: hex floats where the number is one, else `"p/q"`; outputs in decimal."""
-        outputs = [float((lo + hi) / 2) for lo, hi in self.outputs]
+        outputs = self._outputs()
         return {"kind": self.kind, "inputs": [number(x) for x in self.inputs], "outputs": outputs}
+
+    def _outputs(self) -> list[float]:
+        return [float((lo + hi) / 2) for lo, hi in self.outputs]
+
+    def facts(self) -> Facts:
+        """Title and rows of its table."""
+        rows = [("input", numbers(map(float, self.inputs))), ("output", numbers(self._outputs()))]
+        return "counterexample", [*rows, ("judged", f"in exact arithmetic ({self.kind}), case {self.case}")]
+
+    def __repr__(self) -> str:
+        return f"Counterexample([{numbers(map(float, self.inputs))}] -> [{numbers(self._outputs())}])"
+
+    __rich__, _repr_html_ = rich_table, html_table
 
 
 def number(x: Fraction) -> str:
@@ -55,6 +70,12 @@ class Proved:
     certificate: Any
     levels: tuple[str, ...] = ("real",)
 
+    def facts(self) -> Facts:
+        """Title and rows of its table."""
+        return "proved", [("levels", ", ".join(self.levels)), *_about(self.certificate)]
+
+    __rich__, _repr_html_ = rich_table, html_table
+
 
 @dataclass(frozen=True)
 class Claimed:
@@ -63,6 +84,12 @@ class Claimed:
     certificate: Any
     reason: str
     guard: Callable[..., Any] | None = None
+
+    def facts(self) -> Facts:
+        """Title and rows of its table."""
+        return "claimed", [("reason", self.reason), *_about(self.certificate)]
+
+    __rich__, _repr_html_ = rich_table, html_table
 
 
 @dataclass(frozen=True)
@@ -73,6 +100,13 @@ class Refuted:
     certificate: Any = None
     levels: tuple[str, ...] = ("real",)
 
+    def facts(self) -> Facts:
+        """Title and rows of its table."""
+        rows = self.counterexample.facts()[1]
+        return "refuted", [("levels", ", ".join(self.levels)), *_about(self.certificate), *rows]
+
+    __rich__, _repr_html_ = rich_table, html_table
+
 
 @dataclass(frozen=True)
 class Unknown:
@@ -82,6 +116,17 @@ class Unknown:
     bound: float | None = None
     timed_out: bool = False
     guard: Callable[..., Any] | None = None
+
+    def facts(self) -> Facts:
+        """Title and rows of its table."""
+        bound = [] if self.bound is None else [("margin so far", f"{self.bound:.6g}")]
+        return "unknown", [("reason", self.reason), *bound]
+
+    __rich__, _repr_html_ = rich_table, html_table
+
+
+def _about(certificate: Any) -> list[tuple[str, str]]:
+    return [] if certificate is None else [("property", shortened(certificate.text)), ("network", certificate.network)]
 
 
 Verdict = Proved | Claimed | Refuted | Unknown
@@ -131,3 +176,16 @@ class Decision:
             "counterexample": verdict.counterexample.to_dict() if isinstance(verdict, Refuted) else None,
             "reason": getattr(verdict, "reason", None),
         }
+
+    def facts(self) -> Facts:
+        """Title and rows of its table."""
+        title, rows = self.verdict.facts()
+        if self.bound is not None and not isinstance(self.verdict, (Unknown, Refuted)):
+            rows.append(("margin", f"{self.bound:.6g}"))
+        rows.append(("search", f"{self.seconds:.2f} s, of which {self.compile_seconds:.2f} s compilation"))
+        rows.append(("boxes, leaves", f"{self.boxes:,}, {self.leaves:,}"))
+        if self.check_seconds:
+            rows.append(("checker", f"{self.check_seconds:.2f} s"))
+        return title, [*rows, *([("certificate", self.certificate_path)] if self.certificate_path else [])]
+
+    __rich__, _repr_html_ = rich_table, html_table

@@ -44,11 +44,22 @@ def check_certificate(
     if not checked.accepted or model is None:
         return checked
     subject = model if isinstance(model, Subject) else subject_of(model)
-    difference = _difference(load_certificate(certificate).payload["model"], exactly(subject).model)
-    if difference:
-        reason = f"it is about another network than {subject.name}: {difference}"
+    if differs := difference(load_certificate(certificate), subject):
+        reason = f"it is about another network than {subject.name}: {differs}"
         return replace(checked, accepted=False, levels=(), reason=reason)
     return replace(checked, statement=f"{checked.statement}\nThe network is {subject.name}: every weight was compared.")
+
+
+def difference(certificate: Certificate, model: "Model | Subject") -> str | None:
+    """Why a certificate is about another network than a model, in words; None if it is about this very one.
+
+    Whether the certificate proves anything is for the checker to judge: `check_certificate`.
+    """
+    subject = model if isinstance(model, Subject) else subject_of(model)
+    try:
+        return _difference(certificate.payload["model"], exactly(subject).model)
+    except (KeyError, TypeError, AttributeError):
+        return "it does not describe a network"
 
 
 def _difference(recorded: dict[str, Any], manifest: dict[str, Any]) -> str | None:

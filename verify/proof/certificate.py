@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from axiom_jax._errors import CertificateError
+from axiom_jax.verification._display import Facts, html_table, rich_table, shortened
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.search.margins import nearest
 from axiom_jax.verification.search.tree import Tree
@@ -28,9 +29,10 @@ from axiom_jax.verification.verdict import number
 CHECKER = Path(__file__).resolve().parent.parent / "checker.py"
 FORMAT, VERSION = "axiom-certificate", 1
 NOTHING = "0" * 64
+LINE = 160  # characters of a statement's line in a table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certificate:
     """A certificate in memory: the payload of the file.
 
@@ -55,8 +57,29 @@ class Certificate:
     def text(self) -> str:
         return self.payload["property"]["text"]
 
+    @property
+    def network(self) -> str:
+        """The network's name, how many tensors it has, and what it was read from."""
+        model = self.payload["model"]
+        source = "".join(f", {kind} {digest[:12]}…" for kind, digest in sorted(model["source"].items()))
+        return f"{model['name']}, {len(model['tensors'])} tensors{source}"
 
-@dataclass(frozen=True)
+    def facts(self) -> Facts:
+        """Title and rows of its table."""
+        rows = [("claim", self.claim), ("property", shortened(self.text)), ("network", self.network)]
+        rows += [("levels", ", ".join(self.payload["levels"])), ("proof", self.payload["proof"]["kind"])]
+        return "certificate", [*rows, ("checked", "not here: ax.check_certificate judges it")]
+
+    def __repr__(self) -> str:
+        try:
+            return f"Certificate({self.claim!r}, {shortened(self.text, 60)!r}, {self.network!r})"
+        except (KeyError, TypeError, AttributeError):  # it was read, not judged: parts may be missing
+            return "Certificate(malformed)"
+
+    __rich__, _repr_html_ = rich_table, html_table
+
+
+@dataclass(frozen=True, repr=False)
 class Checked:
     """The checker's judgement.
 
@@ -84,6 +107,19 @@ class Checked:
                 fix="do not rely on it; make it again from the model and the property",
             )
         return self
+
+    def facts(self) -> Facts:
+        """Title and rows of its table."""
+        rows = [("reason", self.reason)] if self.reason else []
+        rows += [("levels", ", ".join(self.levels))] if self.levels else []
+        lines = [shortened(line, LINE) for line in self.statement.splitlines()] if self.accepted else []
+        rows += [("statement", "\n".join(lines))] if lines else []
+        return "accepted" if self.accepted else "rejected", [*rows, ("checker", f"{self.seconds:.2f} s")]
+
+    def __repr__(self) -> str:
+        return f"Checked(accepted={self.accepted}, reason={self.reason!r}, levels={self.levels})"
+
+    __rich__, _repr_html_ = rich_table, html_table
 
 
 def canonical(value: Any) -> bytes:
@@ -216,15 +252,26 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
         CertificateError: missing, truncated or not a certificate.
     """
     try:
-        data = json.loads(Path(path).read_bytes())
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise CertificateError("The certificate cannot be read.", at=str(path), got=error.strerror) from error
+    return certificate_of(content, str(path))
+
+
+def certificate_of(content: bytes, at: str) -> Certificate:
+    """The certificate in the bytes of a file, not judged; `at` is for messages.
+
+    Raises:
+        CertificateError: truncated or not a certificate.
+    """
+    try:
+        data = json.loads(content)
         payload = data["payload"]
         if data["format"] != FORMAT or data["version"] != VERSION or not isinstance(payload, dict):
             raise KeyError("format")
-    except OSError as error:
-        raise CertificateError("The certificate cannot be read.", at=str(path), got=error.strerror) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CertificateError(
-            "The file is not a whole certificate.", at=str(path), got=f"{type(error).__name__}: {error}"[:200],
+            "The file is not a whole certificate.", at=at, got=f"{type(error).__name__}: {error}"[:200],
             fix="make it again; a cut or edited certificate cannot be repaired",
         ) from error  # fmt: skip
     return Certificate(payload)

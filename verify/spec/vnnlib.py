@@ -51,12 +51,13 @@ Literal = Bound | Atom
 Conjunction = tuple[Literal, ...]
 
 
-def read_vnnlib(path: str | os.PathLike[str], inputs: int, outputs: int) -> Property:
+def read_vnnlib(path: str | os.PathLike[str], inputs: int | None = None, outputs: int | None = None) -> Property:
     """Read a VNN-LIB 1.0 file, `.vnnlib` or `.vnnlib.gz`.
 
     Args:
         path: the file.
-        inputs, outputs: how many numbers the network takes and gives; inputs are flat, in C order.
+        inputs, outputs: how many numbers the network takes and gives; inputs are flat, in C order. None for as many
+            as the file declares.
 
     Returns:
         The property that no input meets all asserts; `sat` in VNN-LIB's words is a counterexample.
