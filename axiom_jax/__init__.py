@@ -14,8 +14,29 @@ if TYPE_CHECKING:
     from axiom_jax._errors import ModelError as ModelError
     from axiom_jax._errors import ShapeError as ShapeError
     from axiom_jax._errors import SpecError as SpecError
+    from axiom_jax._errors import TrainingError as TrainingError
     from axiom_jax._errors import UnsupportedPrimitive as UnsupportedPrimitive
-    from axiom_jax.interop.onnx_reader import from_onnx as from_onnx
+    from axiom_jax.guarding import approx as approx
+    from axiom_jax.guarding import bounded as bounded
+    from axiom_jax.guarding import confidence as confidence
+    from axiom_jax.guarding import ensure as ensure
+    from axiom_jax.guarding import finite as finite
+    from axiom_jax.guarding import gradient_bounded as gradient_bounded
+    from axiom_jax.guarding import guards as guards
+    from axiom_jax.guarding import monotone_in as monotone_in
+    from axiom_jax.guarding import no_inf as no_inf
+    from axiom_jax.guarding import no_nan as no_nan
+    from axiom_jax.guarding import normalized as normalized
+    from axiom_jax.guarding import shape_is as shape_is
+    from axiom_jax.guarding import valid_probabilities as valid_probabilities
+    from axiom_jax.interop.axiom.file import load_model as load_model
+    from axiom_jax.interop.axiom.file import save_model as save_model
+    from axiom_jax.interop.onnx.reader import from_onnx as from_onnx
+    from axiom_jax.interop.onnx.writer import to_onnx as to_onnx
+    from axiom_jax.interop.tensorflow_reader import from_tensorflow as from_tensorflow
+    from axiom_jax.interop.torch.describe import pytorch_descriptor as pytorch_descriptor
+    from axiom_jax.interop.torch.reader import from_pytorch as from_pytorch
+    from axiom_jax.interop.torch.writer import to_pytorch as to_pytorch
     from axiom_jax.model import Logits as Logits
     from axiom_jax.model import Model as Model
     from axiom_jax.model import Probabilities as Probabilities
@@ -24,6 +45,42 @@ if TYPE_CHECKING:
     from axiom_jax.model import check_shapes as check_shapes
     from axiom_jax.model import parameters as parameters
     from axiom_jax.model import shape_table as shape_table
+    from axiom_jax.model import trainable as trainable
+    from axiom_jax.serve.protos import generate_grpc_proto as generate_grpc_proto
+    from axiom_jax.serve.server import serve_graphql as serve_graphql
+    from axiom_jax.serve.server import serve_grpc as serve_grpc
+    from axiom_jax.serve.server import serve_rest as serve_rest
+    from axiom_jax.targets.compiling import Compiled as Compiled
+    from axiom_jax.targets.compiling import compile as compile
+    from axiom_jax.targets.conforming import conformance as conformance
+    from axiom_jax.targets.listing import backends as backends
+    from axiom_jax.targets.precompiling import precompile as precompile
+    from axiom_jax.targets.profiling import profile as profile
+    from axiom_jax.training import losses as losses
+    from axiom_jax.training.callbacks import BestCheckpoint as BestCheckpoint
+    from axiom_jax.training.callbacks import CSVLogger as CSVLogger
+    from axiom_jax.training.callbacks import EarlyStopping as EarlyStopping
+    from axiom_jax.training.callbacks import JSONLLogger as JSONLLogger
+    from axiom_jax.training.certified import certified_accuracy as certified_accuracy
+    from axiom_jax.training.certified import crown_ibp_loss as crown_ibp_loss
+    from axiom_jax.training.certified import ibp_loss as ibp_loss
+    from axiom_jax.training.data import DataLoader as DataLoader
+    from axiom_jax.training.data import make_blobs as make_blobs
+    from axiom_jax.training.data import make_moons as make_moons
+    from axiom_jax.training.data import normalize as normalize
+    from axiom_jax.training.data import one_hot as one_hot
+    from axiom_jax.training.data import train_test_split as train_test_split
+    from axiom_jax.training.freezing import freeze as freeze
+    from axiom_jax.training.loop import train as train
+    from axiom_jax.training.optimizers import SGD as SGD
+    from axiom_jax.training.optimizers import Adam as Adam
+    from axiom_jax.training.optimizers import AdamW as AdamW
+    from axiom_jax.training.optimizers import CosineAnnealingLR as CosineAnnealingLR
+    from axiom_jax.training.optimizers import RMSprop as RMSprop
+    from axiom_jax.training.optimizers import StepLR as StepLR
+    from axiom_jax.training.optimizers import WarmupScheduler as WarmupScheduler
+    from axiom_jax.training.rematerialise import checkpoint as checkpoint
+    from axiom_jax.training.running import TrainingResult as TrainingResult
     from axiom_jax.verification.proof.binding import check_certificate as check_certificate
     from axiom_jax.verification.proof.certificate import Certificate as Certificate
     from axiom_jax.verification.proof.certificate import load_certificate as load_certificate
@@ -37,10 +94,35 @@ if TYPE_CHECKING:
 _HOME = {
     "axiom_jax": ["nn"],
     "axiom_jax._errors": ["AxiomError", "BackendUnavailable", "CertificateError", "EnsureViolation", "ModelError",
-                          "ShapeError", "SpecError", "UnsupportedPrimitive"],
-    "axiom_jax.interop.onnx_reader": ["from_onnx"],
+                          "ShapeError", "SpecError", "TrainingError", "UnsupportedPrimitive"],
+    "axiom_jax.guarding": ["approx", "bounded", "confidence", "ensure", "finite", "gradient_bounded", "guards",
+                           "monotone_in", "no_inf", "no_nan", "normalized", "shape_is", "valid_probabilities"],
+    "axiom_jax.interop.axiom.file": ["load_model", "save_model"],
+    "axiom_jax.interop.onnx.reader": ["from_onnx"],
+    "axiom_jax.interop.onnx.writer": ["to_onnx"],
+    "axiom_jax.interop.tensorflow_reader": ["from_tensorflow"],
+    "axiom_jax.interop.torch.describe": ["pytorch_descriptor"],
+    "axiom_jax.interop.torch.reader": ["from_pytorch"],
+    "axiom_jax.interop.torch.writer": ["to_pytorch"],
     "axiom_jax.model": ["Logits", "Model", "Probabilities", "Sequential", "axiom", "check_shapes", "parameters",
-                        "shape_table"],
+                        "shape_table", "trainable"],
+    "axiom_jax.serve.protos": ["generate_grpc_proto"],
+    "axiom_jax.serve.server": ["serve_graphql", "serve_grpc", "serve_rest"],
+    "axiom_jax.targets.compiling": ["Compiled", "compile"],
+    "axiom_jax.targets.conforming": ["conformance"],
+    "axiom_jax.targets.listing": ["backends"],
+    "axiom_jax.targets.precompiling": ["precompile"],
+    "axiom_jax.targets.profiling": ["profile"],
+    "axiom_jax.training": ["losses"],
+    "axiom_jax.training.callbacks": ["BestCheckpoint", "CSVLogger", "EarlyStopping", "JSONLLogger"],
+    "axiom_jax.training.certified": ["certified_accuracy", "crown_ibp_loss", "ibp_loss"],
+    "axiom_jax.training.data": ["DataLoader", "make_blobs", "make_moons", "normalize", "one_hot", "train_test_split"],
+    "axiom_jax.training.freezing": ["freeze"],
+    "axiom_jax.training.loop": ["train"],
+    "axiom_jax.training.optimizers": ["Adam", "AdamW", "CosineAnnealingLR", "RMSprop", "SGD", "StepLR",
+                                      "WarmupScheduler"],
+    "axiom_jax.training.rematerialise": ["checkpoint"],
+    "axiom_jax.training.running": ["TrainingResult"],
     "axiom_jax.verification.proof.binding": ["check_certificate"],
     "axiom_jax.verification.proof.certificate": ["Certificate", "load_certificate", "save_certificate"],
     "axiom_jax.verification.spec.vnnlib": ["read_vnnlib"],

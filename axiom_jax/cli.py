@@ -24,7 +24,7 @@ app = typer.Typer(
     help="Prove properties of neural networks, and check the proofs.",
 )
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx or .axiom file.")]
 PropertyArgument = Annotated[str, typer.Argument(metavar="PROPERTY", help="A VNN-LIB file (.vnnlib or .vnnlib.gz).")]
 TimeoutOption = Annotated[float, typer.Option(help="Wall seconds for compilation and search.", min=0.0)]
 CheckTimeoutOption = Annotated[float, typer.Option(help="Wall seconds for the checker.", min=0.0)]
@@ -120,6 +120,31 @@ def bench(
 
 
 @app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A model: .axiom, .onnx, .pt2, .pt, .json.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="The file to write: .axiom or .onnx.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Read a model in one format and write it in another, by the suffixes of the files."""
+    from axiom_jax import _cli_convert as command
+
+    facts = command.convert(source, target)
+    print(json.dumps(facts)) if as_json else command.show_converted(facts)
+
+
+@app.command()
+def inspect(
+    file: Annotated[str, typer.Argument(metavar="FILE", help=".axiom, .onnx, .cert, .vnnlib or .safetensors")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a file is: signature, layers or nodes, parameters, hashes, what its certificates state."""
+    from axiom_jax import _cli_convert as command
+
+    facts = command.inspect(file)
+    print(json.dumps(facts)) if as_json else command.show(facts)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder for the report and the certificates.")] = Path("axiom-demo"),
 ) -> None:
@@ -127,6 +152,54 @@ def demo(
     from axiom_jax.report import demo as command
 
     raise typer.Exit(command.run(out))
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG.toml", help="Data, model, and how to train it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model as a file says, and write it; Ctrl-C stops after a step and writes what was reached."""
+    from axiom_jax import _cli_train as command
+
+    facts, interrupted = command.run(config, quiet=as_json)
+    print(json.dumps(facts)) if as_json else command.show(facts)
+    raise typer.Exit(OPEN if interrupted else PROVED)
+
+
+@app.command()
+def serve(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=".onnx or .axiom files, or NAME=FILE.")],
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="For REST and GraphQL; 0 picks a free one.", min=0, max=65535)] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="For gRPC; 0 picks a free one.", min=0, max=65535)] = 8001,
+    protocol: Annotated[list[str], typer.Option(help="rest, graphql, grpc; may be repeated.")] = ["rest", "graphql"],  # noqa: B006
+    certificate: Annotated[list[str], typer.Option(help="A certificate of the model, or NAME=FILE.")] = [],  # noqa: B006
+    backend: Annotated[str | None, typer.Option(help="What computes; see axiom backends.")] = None,
+) -> None:
+    """Serve models by REST, GraphQL (/graphql) and gRPC until Ctrl-C; what is not as certified is not served."""
+    from axiom_jax import _cli_serve as command
+
+    raise typer.Exit(command.run(models, host, port, grpc_port, protocol, certificate, backend))
+
+
+@app.command()
+def backends(as_json: JsonOption = False) -> None:
+    """List every backend: whether it can run here, on what, and what to install if not."""
+    from axiom_jax import _cli_backends as command
+
+    raise typer.Exit(command.list_backends(as_json))
+
+
+@app.command()
+def conformance(
+    backend: Annotated[str, typer.Option(help="A name that `axiom backends` lists.")] = "xla",
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a backend to the test that all have to pass; exit status 1 if it fails, 2 if it is not here."""
+    from axiom_jax import _cli_backends as command
+
+    raise typer.Exit(command.run_conformance(backend, as_json))
 
 
 def main(arguments: list[str] | None = None) -> None:

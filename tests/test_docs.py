@@ -8,10 +8,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+NEEDS = re.compile(r"^<!-- needs: (.*) -->$", re.M)  # modules without which a page's blocks are skipped
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text())], ids=lambda p: p.name)
 def test_code_blocks_run(page, tmp_path, monkeypatch):
+    for needed in NEEDS.findall(page.read_text()):
+        for module in needed.split(", "):
+            pytest.importorskip(module, reason=f"the blocks of {page.name} need {module}")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "page"}
     for match in BLOCK.finditer(page.read_text()):
