@@ -123,13 +123,14 @@ class Program:
         return known | dict(zip(self.params, params, strict=True))
 
 
-def build(fn: Callable[..., Any], params: Any, *inputs: Any) -> tuple[Program, list[Any]]:
+def build(fn: Callable[..., Any], params: Any, *inputs: Any, guards: str = "off") -> tuple[Program, list[Any]]:
     """Trace `fn(params, *inputs)` to normal form.
 
     Args:
         fn: a JAX function of a pytree of parameters and pytrees of inputs.
         params: a pytree of arrays.
         *inputs: pytrees of arrays or `jax.ShapeDtypeStruct`.
+        guards: the policy of `ax.ensure` in it: "off", or "mask" for programs that run elsewhere.
 
     Returns:
         The program, and the values of its parameters: the leaves of `params`, then arrays that
@@ -141,7 +142,7 @@ def build(fn: Callable[..., Any], params: Any, *inputs: Any) -> tuple[Program, l
     """
     leaves = jax.tree.leaves_with_path(params)
     names = tuple(jax.tree_util.keystr(path, simple=True, separator="/") or "params" for path, _ in leaves)
-    closed = trace(fn, params, *inputs)
+    closed = trace(fn, params, *inputs, guards=guards)
     program, captured = normalise(closed, len(leaves))
     names += tuple(f"captured/{i}" for i in range(len(captured)))
     program = Program(program.params, program.inputs, program.literals, program.equations, program.outputs, names)

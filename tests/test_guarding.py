@@ -102,6 +102,21 @@ def test_an_exported_artifact_masks_the_rows():
     np.testing.assert_array_equal(again.call(BAD), [[np.float32(0.2), np.float32(0.4)], [np.nan, np.nan]])
 
 
+def test_an_onnx_file_masks_the_rows(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the file")
+
+    @ax.axiom
+    def checked(x: Float[Array, "batch 2"]) -> Float[Array, "batch 2"]:
+        ax.ensure(ax.finite(x) & ax.bounded(x, -4, 4) & ~(x.sum(1) > 5), "sensible")
+        return x + 1
+
+    ax.to_onnx(checked, tmp_path / "checked.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "checked.onnx", providers=["CPUExecutionProvider"])
+    x = np.float32([[1, 2], [np.inf, 0], [3, 3], [0, -5], [4, 1]])
+    (y,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_array_equal(y, np.where([[True], [False], [False], [False], [True]], x + 1, np.nan))
+
+
 def test_a_program_for_proofs_holds_no_guard():
     from axiom_jax._program import build
 

@@ -35,6 +35,8 @@ def compare(proto: Any, subject: "Subject", tolerance: float | None = None) -> J
     """
     import jax
 
+    from axiom_jax._trace import guard_policy
+
     check(proto, subject.at)
     content = proto.SerializeToString()
     judge, run = runtime(content, proto)
@@ -42,7 +44,7 @@ def compare(proto: Any, subject: "Subject", tolerance: float | None = None) -> J
     options = None
     if jax.default_backend() == "cpu":  # it runs twice, so time goes into compiling
         options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision("highest"), guard_policy("mask"):
         fn = jax.jit(lambda params, *inputs: jax.tree.leaves(subject.fn(params, *inputs)), compiler_options=options)
         for seed, sizes in enumerate(assignments(subject)):
             inputs = drawn(subject, sizes, seed)

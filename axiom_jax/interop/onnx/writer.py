@@ -277,7 +277,7 @@ def traced(subject: Subject) -> tuple[Any, list[Any], tuple[str, ...]]:
         return [leaf for _, leaf in leaves]
 
     try:
-        program, values = build(flat, subject.params, *specs)
+        program, values = build(flat, subject.params, *specs, guards="mask")
     except AxiomError:
         raise
     except (TypeError, ValueError, ArithmeticError, LookupError, NotImplementedError) as error:

@@ -75,7 +75,7 @@ class Interpreted(Module):
         if key not in self.programs:
             specs = [jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in key]
             structure = jax.tree.structure(jax.eval_shape(self.apply_function, self.specs, *specs))
-            program, values = build(self.apply_function, self.specs, *specs)
+            program, values = build(self.apply_function, self.specs, *specs, guards="mask")
             captured = [torch.from_numpy(np.array(x)) for x in values[len(self.paths) :]]
             self.programs[key] = program, captured, structure
         program, captured, structure = self.programs[key]
