@@ -6,6 +6,8 @@ branch that is not taken. The policy is part of every compilation's key (`_trace
 """
 
 import contextvars
+import itertools
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +20,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import get_opaque_trace_state
 
-from axiom_jax._errors import EnsureViolation
-from axiom_jax._trace import guard_policy
+from axiom_jax._errors import AxiomError, EnsureViolation, UnsupportedPrimitive
+from axiom_jax._trace import as_program, guard_policy
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ class GuardWarning(UserWarning):
 
 
 _open: contextvars.ContextVar[Collector | None] = contextvars.ContextVar("guards", default=None)
-last: list[EnsureViolation] = []  # the violation that a compiled program raised last; its exception carries only text
+# what compiled programs raised, by a number in the text, which is all that JAX keeps of an exception
+_raised: dict[int, EnsureViolation] = {}
+_numbers = itertools.count(1)
+KEPT = 1024
 
 
 def collector() -> Collector | None:
@@ -72,6 +77,8 @@ def through(output: Any, met: Sequence[tuple[Guard, Any, Any]]) -> Any:
     flags = [(jnp.asarray(jax.lax.stop_gradient(holds)), jnp.asarray(jax.lax.stop_gradient(value)))
              for _, holds, value in met]  # fmt: skip
     if policy == "mask":
+        if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(output)):
+            raise _unmasked(guards[0], "The output holds integers, which cannot be NaN")
         return jax.tree.map(partial(masked, [holds for holds, _ in flags]), output)
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(flags)):
         report(guards, policy, *jax.tree.leaves(flags))
@@ -82,8 +89,6 @@ def through(output: Any, met: Sequence[tuple[Guard, Any, Any]]) -> Any:
 
 def masked(flags: Sequence[Any], leaf: Any) -> Any:
     """Rows of an output as NaN where a condition on them does not hold; all of it where one is not about rows."""
-    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-        return leaf
     for holds in flags:
         by_row = holds.ndim and leaf.ndim and holds.shape[0] == leaf.shape[0]
         good = holds.reshape(holds.shape[0], -1).all(1) if by_row else holds.all()
@@ -94,7 +99,7 @@ def masked(flags: Sequence[Any], leaf: Any) -> Any:
 def _through(guards: tuple[Guard, ...], policy: str) -> Callable[..., list[Any]]:
     def refused(flags: Any, leaves: Any) -> Any:
         def answer(flags: Any, leaves: Any) -> Any:
-            report(guards, policy, *jax.tree.leaves(flags))
+            report(guards, policy, *jax.tree.leaves(flags), compiled=True)
             return leaves
 
         specs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), leaves)
@@ -130,11 +135,13 @@ def _through(guards: tuple[Guard, ...], policy: str) -> Callable[..., list[Any]]
 def inside(guard: Guard, holds: Any, value: Any) -> None:
     """A condition where no output passes: inside of scan or vmap, or in a function that is no model."""
     policy = guard_policy.value
+    if policy == "mask" and as_program.value:
+        raise _unmasked(guard, "It stands inside of a transformation (vmap, scan), from where no output can be masked")
     holds, value = (jnp.asarray(jax.lax.stop_gradient(array)) for array in (holds, value))
 
     @jax.custom_batching.custom_vmap
     def ask(holds: Any, value: Any) -> Any:
-        call = lambda *flags: jax.debug.callback(partial(report, (guard,), policy), *flags)
+        call = lambda *flags: jax.debug.callback(partial(report, (guard,), policy, compiled=True), *flags)
         return jax.lax.cond(holds.all(), lambda *_: None, call, holds, value)
 
     @ask.def_vmap
@@ -146,7 +153,7 @@ def inside(guard: Guard, holds: Any, value: Any) -> None:
     ask(holds, value)
 
 
-def report(guards: tuple[Guard, ...], policy: str, *flags: Any) -> None:
+def report(guards: tuple[Guard, ...], policy: str, *flags: Any, compiled: bool = False) -> None:
     """Raise or warn of the first condition that does not hold, on the host."""
     for guard, holds, value in zip(guards, flags[::2], flags[1::2], strict=True):
         holds, value = np.asarray(holds), np.asarray(value)
@@ -160,6 +167,29 @@ def report(guards: tuple[Guard, ...], policy: str, *flags: Any) -> None:
         if len(places) > 1:
             error.got = f"{error.got}; {len(places)} rows in all"
         if policy == "raise":
-            last[:] = [error]
-            raise error
+            raise _numbered(error) if compiled else error
         warnings.warn(str(error), GuardWarning, stacklevel=2)
+
+
+def _numbered(error: EnsureViolation) -> EnsureViolation:
+    """The same error with a number in its text, by which `recalled` finds it."""
+    number = next(_numbers)
+    _raised[number] = error
+    for old in [n for n in list(_raised) if n <= number - KEPT]:
+        _raised.pop(old, None)
+    shown = EnsureViolation(error.condition, row=error.row, value=error.value, at=error.at)
+    shown.fix = f'`with ax.guards("raise"):` around the call gives this error itself (violation {number})'
+    return shown
+
+
+def recalled(error: BaseException) -> EnsureViolation | None:
+    """The violation behind an exception of a compiled program; None if it is about something else."""
+    found = re.findall(r"\(violation (\d+)\)", str(error))
+    return _raised.pop(int(found[-1]), None) if found else None
+
+
+def _unmasked(guard: Guard, why: str) -> AxiomError:
+    return UnsupportedPrimitive(
+        f"The condition {guard.text!r} cannot mask the model's output.", at=guard.at, got=why,
+        fix='demand it of the model\'s floating-point output, or leave it out: with ax.guards("off")',
+    )  # fmt: skip

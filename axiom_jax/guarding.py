@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from axiom_jax._errors import AxiomError, EnsureViolation
-from axiom_jax._model_guards import Guard, collector, inside, last, report
+from axiom_jax._errors import AxiomError
+from axiom_jax._model_guards import Guard, collector, inside, recalled, report
 from axiom_jax._shapes_places import caller
 from axiom_jax._trace import guard_policy
 
@@ -123,19 +123,21 @@ class guards:
         if policy not in ("raise", "warn", "mask", "off"):
             raise AxiomError("There is no such policy.", at=caller(), got=repr(policy),
                              fix='take "raise", "warn", "mask" or "off"')  # fmt: skip
-        self.before = guard_policy.value
+        self.policy, self.before = policy, guard_policy.get_global()
         guard_policy.set_global(policy)
 
     def __enter__(self) -> "guards":
-        last.clear()
+        guard_policy.set_global(self.before)  # a block is for this thread alone
+        self.block = guard_policy(self.policy)
+        self.block.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        guard_policy.set_global(self.before)
-        if error is not None and last and not isinstance(error, EnsureViolation) and last[0].what in str(error):
-            raise last.pop() from None
+        self.block.__exit__(kind, error, trace)
+        if error is not None and not isinstance(error, AxiomError) and (found := recalled(error)) is not None:
+            raise found from None
 
 
 def finite(x: Any) -> Condition:

@@ -1,6 +1,7 @@
 """Guards: the row, the value and the line, under every transformation, and nothing on the path where they hold."""
 
 import re
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +116,80 @@ def test_an_onnx_file_masks_the_rows(tmp_path):
     x = np.float32([[1, 2], [np.inf, 0], [3, 3], [0, -5], [4, 1]])
     (y,) = session.run(None, {session.get_inputs()[0].name: x})
     np.testing.assert_array_equal(y, np.where([[True], [False], [False], [False], [True]], x + 1, np.nan))
+
+
+def test_what_cannot_be_masked_is_not_exported_without_its_guard(tmp_path):
+    @ax.axiom
+    def chosen(x: Float[Array, "batch 2"]) -> Float[Array, " batch"]:
+        def one(row):
+            ax.ensure(row[0] > 0, "positive")
+            return row.sum()
+
+        return jax.vmap(one)(x)
+
+    def label(x):
+        ax.ensure(x > 0, "positive")
+        return jnp.argmax(x, -1)
+
+    for model in (chosen, ax.Sequential(label, input_shape=(2,))):
+        with pytest.raises(ax.UnsupportedPrimitive, match="cannot mask"):
+            ax.to_onnx(model, tmp_path / "model.onnx")
+        assert not (tmp_path / "model.onnx").exists()
+        with ax.guards("off"):
+            ax.to_onnx(model, tmp_path / "model.onnx")
+        (tmp_path / "model.onnx").unlink()
+    with pytest.raises(ax.UnsupportedPrimitive), ax.guards("mask"):
+        ax.Sequential(label, input_shape=(2,))(GOOD)
+
+
+def test_a_compiled_handle_follows_the_policy():
+    compiled = ax.compile(doubled, backend="xla", example=GOOD)
+    with ax.guards("off"):
+        np.testing.assert_array_equal(compiled(BAD), 2 * BAD)
+    with pytest.raises(COMPILED, match="y is small"):
+        jax.block_until_ready(compiled(BAD))
+
+
+def test_a_block_is_for_its_thread_alone_and_leaves_nothing_behind():
+    from axiom_jax._trace import guard_policy
+
+    seen, inside, go = [], threading.Event(), threading.Event()
+
+    def other():
+        with ax.guards("mask"):
+            inside.set()
+            go.wait(10)
+        seen.append(guard_policy.value)
+
+    with ax.guards("off"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        inside.wait(10)
+        assert guard_policy.value == "off"
+    assert guard_policy.value == "raise"
+    go.set()
+    thread.join()
+    assert seen == ["raise"] and guard_policy.value == "raise"
+
+
+def test_threads_get_their_own_violations():
+    compiled = jax.jit(doubled)
+    rows: dict[int, set[int | None]] = {}
+
+    def work(row: int) -> None:
+        x = np.zeros((8, 2), np.float32)
+        x[row] = 9
+        for _ in range(20):
+            with pytest.raises(ax.EnsureViolation) as caught, ax.guards("raise"):
+                jax.block_until_ready(compiled(x))
+            rows.setdefault(row, set()).add(caught.value.row)
+
+    threads = [threading.Thread(target=work, args=(row,)) for row in (2, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rows == {2: {2}, 5: {5}}
 
 
 def test_a_program_for_proofs_holds_no_guard():

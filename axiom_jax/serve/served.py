@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from axiom_jax._errors import ShapeError
-from axiom_jax._model_guards import last as violations
+from axiom_jax._model_guards import recalled
 from axiom_jax._shapes_annotations import Annotation, matches, value
 from axiom_jax._shapes_text import dtype_text
 from axiom_jax.model import Model
@@ -127,8 +127,7 @@ class Served:
         try:
             leaves = [np.asarray(y) for y in jax.tree.leaves(program(*arrays))]
         except Exception as error:
-            if violations and violations[0].what in str(error):  # of a condition inside the model
-                violation = violations.pop()
+            if (violation := recalled(error)) is not None:  # of a condition inside the model
                 violation.got = f"row {violation.row}, value {violation.value}"  # how many rows depends on padding
                 violation.fix = FIX
                 raise violation from None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+from axiom_jax._trace import guard_policy
 from axiom_jax.targets.caching import cached
 from axiom_jax.targets.target import Capabilities, Executable, Inputs, Probe, Target
 
@@ -64,7 +65,7 @@ def compile(platform: str | None, model: Any, inputs: Inputs, options: Mapping[s
     def prepare(key: Any) -> Any:
         with lock:
             if key not in ready:
-                specs = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in key]
+                specs = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in key[1]]
                 with _precision(device.platform), jax.default_device(device), cached(options.get("cache")):
                     executable = jax.jit(apply).lower(params, *specs).compile(compiler_options=xla_options or None)
                 if len(ready) >= KEPT:
@@ -73,7 +74,7 @@ def compile(platform: str | None, model: Any, inputs: Inputs, options: Mapping[s
         return ready[key]
 
     def run(*arrays: Any) -> Any:
-        key = tuple([(x.shape, x.dtype) for x in arrays])
+        key = guard_policy.value, tuple([(x.shape, x.dtype) for x in arrays])
         executable = ready.get(key) or prepare(key)
         if not on_default:
             arrays = tuple(jax.device_put(x, device) for x in arrays)

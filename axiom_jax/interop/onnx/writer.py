@@ -264,7 +264,9 @@ def traced(subject: Subject) -> tuple[Any, list[Any], tuple[str, ...]]:
 
     from axiom_jax._program import build
     from axiom_jax._shapes_annotations import symbols
+    from axiom_jax._trace import guard_policy
 
+    guards = "off" if guard_policy.value == "off" else "mask"
     free = list(dict.fromkeys(size for _, shape, _ in subject.inputs for size in shape if not is_number(size)))
     sizes = symbols(free, subject.constraints)
     specs = [jax.ShapeDtypeStruct(tuple(n if is_number(n) else sizes[n] for n in shape), np.dtype(dtype))
@@ -277,7 +279,7 @@ def traced(subject: Subject) -> tuple[Any, list[Any], tuple[str, ...]]:
         return [leaf for _, leaf in leaves]
 
     try:
-        program, values = build(flat, subject.params, *specs, guards="mask")
+        program, values = build(flat, subject.params, *specs, guards=guards)
     except AxiomError:
         raise
     except (TypeError, ValueError, ArithmeticError, LookupError, NotImplementedError) as error:

@@ -8,6 +8,7 @@ import numpy as np
 
 from axiom_jax._errors import ShapeError
 from axiom_jax._program import build
+from axiom_jax._trace import guard_policy
 
 torch: Any
 Module: Any
@@ -75,7 +76,8 @@ class Interpreted(Module):
         if key not in self.programs:
             specs = [jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in key]
             structure = jax.tree.structure(jax.eval_shape(self.apply_function, self.specs, *specs))
-            program, values = build(self.apply_function, self.specs, *specs, guards="mask")
+            guards = "off" if guard_policy.value == "off" else "mask"
+            program, values = build(self.apply_function, self.specs, *specs, guards=guards)
             captured = [torch.from_numpy(np.array(x)) for x in values[len(self.paths) :]]
             self.programs[key] = program, captured, structure
         program, captured, structure = self.programs[key]
