@@ -24,23 +24,26 @@ def run(
     check: bool,
     check_timeout: float,
 ) -> int:
-    """Decide all rows; returns the exit status: 1 if a verdict contradicts `expected`, else 0."""
+    """Decide all rows; returns the exit status: 1 if a verdict contradicts `expected`, 3 if interrupted, else 0."""
     rows, columns = _read(instances)
     if certificates:
         certificates.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
-    writer = _Writer(out, columns)
+    writer, whole = _Writer(out, columns), True
     try:
         for number, row in enumerate(rows, 1):
             result = _decide(row, number, instances.parent, timeout, certificates, check, check_timeout)
             results.append(row | result)
             writer.write(row | result)
             print(_line(number, len(rows), row, result), flush=True)
+            if str(result["reason"] or "").startswith("interrupted"):
+                raise KeyboardInterrupt
     except KeyboardInterrupt:
+        whole = False
         print(f"interrupted after {len(results)} of {len(rows)} rows", file=sys.stderr)
     finally:
         writer.close()
-    return _summary(results, len(rows))
+    return _summary(results, len(rows)) or (0 if whole else 3)
 
 
 def _read(path: Path) -> tuple[list[dict[str, str]], list[str]]:

@@ -37,13 +37,16 @@ def read_model(path: str) -> Subject:
 
 
 def _read_axiom(path: str) -> Model:
-    """The model with the file's digest as a source: the digest stays when certificates are put into the file."""
+    """The model with the file's digest as its source: the digest stays when certificates are put into the file.
+
+    What the file itself says of where it comes from cannot be checked, so certificates do not repeat it.
+    """
     found = read_axiom(path)
     for name, tensor in found.tensors.items():
         if tensor.dtype.kind not in "iub":
             require_finite(tensor, name, path)
     model = build_model(found, {})
-    return replace(model, source=(*model.source, ("axiom", found.digest)))
+    return replace(model, source=(("axiom", found.digest),))
 
 
 def decide_files(

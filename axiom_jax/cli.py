@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from axiom_jax._errors import AxiomError
+from axiom_jax._errors import AxiomError, CertificateError
 
-PROVED, REFUTED, BAD_INPUT, OPEN = 0, 1, 2, 3
+PROVED, REFUTED, BAD_INPUT, OPEN, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
     name="axiom",
@@ -93,7 +93,13 @@ def check(
     checked = command.check_file(certificate, model)
     if as_json:
         keys = ("accepted", "reason", "levels", "statement", "seconds")
-        print(json.dumps({key: getattr(checked, key) for key in keys}))
+        found = {key: getattr(checked, key) for key in keys}
+        if checked.unreadable:
+            fix = "give a certificate file, as axiom verify --certificate writes it"
+            found["error"] = CertificateError(
+                "The certificate cannot be read.", at=str(certificate), got=checked.reason, fix=fix
+            ).to_dict()
+        print(json.dumps(found))
     elif checked.accepted:
         print("accepted")
         print(checked.statement)
@@ -207,6 +213,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         status = app(given, prog_name="axiom", standalone_mode=False)
+        if status == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
     except AxiomError as error:
         status = _fail(error.to_dict(), f"{type(error).__name__}: {error}", given)
     except ClickException as error:
@@ -216,7 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
         message = {"what": what, "at": where, "got": " ".join(given), "fix": f"see {where} --help"}
         status = _fail(message, f"{what}\n  at   {where}\n  fix  see {where} --help", given)
     except (KeyboardInterrupt, typer.Abort):
-        message = {"what": "Interrupted before the search began.", "at": None, "got": None, "fix": "start it again"}
+        message = {"what": "Interrupted before there was a result.", "at": None, "got": None, "fix": "start it again"}
         status = _fail(message, "interrupted", given, OPEN)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

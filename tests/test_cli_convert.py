@@ -11,6 +11,7 @@ from onnx import parser
 
 import axiom_jax as ax
 from axiom_jax import nn
+from axiom_jax._cli_verify import read_model
 from axiom_jax.cli import main
 from axiom_jax.interop.axiom.read import read_axiom
 
@@ -183,3 +184,23 @@ def test_bad_input_is_one_clear_error(files, capsys, name):
     if name != "check damaged":  # that is a judgement of the certificate, which is not one
         assert last(out)["error"].keys() == {"what", "at", "got", "fix"} and last(out)["error"]["what"] in err
     assert sorted(p.name for p in Path().iterdir()) == before
+
+
+def test_certificates_do_not_repeat_what_a_file_says_of_its_source(files):
+    claimed = ax.Model(model().apply, model().params, model().signature, "tiny", (("onnx", "0" * 64),))
+    ax.save_model(claimed, "claimed.axiom")
+    assert dict(read_axiom("claimed.axiom").manifest.source) == {"onnx": "0" * 64}
+    assert read_model("claimed.axiom").source == {"axiom": read_axiom("claimed.axiom").digest}
+
+
+def test_a_graph_is_compared_where_its_own_condition_is_broken(files):
+    from jaxtyping import Array, Float
+
+    @ax.axiom
+    def made(x: Float[Array, "batch 3"]) -> Float[Array, "batch 3"]:
+        ax.ensure(x > 0, "positive")
+        return jnp.sin(x) * 2
+
+    ax.save_model(made, "guarded.axiom", architecture="graph")
+    x = np.full((2, 3), 0.5, np.float32)
+    np.testing.assert_allclose(ax.load_model("guarded.axiom")(x), made(x), rtol=1e-6)

@@ -2,7 +2,8 @@
 
 Only then may a batch be padded, with copies of a row. The function is traced at two batch sizes: the one axis of
 a value whose size differs between the two is its batch axis, and every equation has to keep rows apart along it.
-What has no rule mixes rows, as far as is known.
+What has no rule mixes rows, as far as is known. It is traced with a symbolic size too, so that one program is known
+to serve all sizes.
 """
 
 import math
@@ -15,7 +16,7 @@ import numpy as np
 from axiom_jax._program import Equation, Program, Var, normalise
 from axiom_jax._trace import trace
 
-SIZES = (5, 7)
+SIZES = (5, 8)  # one is odd, the other even and a size that is padded to
 SHAPED = {"shape", "slice_sizes", "limit_indices", "new_sizes"}  # parameters that hold the batch size itself
 Axis = int | None
 Rule = Callable[[Equation, Sequence[Axis], int], bool]
@@ -157,7 +158,7 @@ def _iota(eqn: Equation, axes: Sequence[Axis], out: int) -> bool:
     return True  # row i holds i, or the same as every row
 
 
-def rowwise(fn: Callable[..., Any], params: Any, specs: Callable[[int], Sequence[jax.ShapeDtypeStruct]]) -> bool:
+def rowwise(fn: Callable[..., Any], params: Any, specs: Callable[[Any], Sequence[jax.ShapeDtypeStruct]]) -> bool:
     """Whether the rows of `fn(params, *inputs)`, along the first axis, are computed one by one.
 
     Args:
@@ -174,6 +175,8 @@ def rowwise(fn: Callable[..., Any], params: Any, specs: Callable[[int], Sequence
     >>> rowwise(lambda w, x: x - x.mean(0), None, inputs)
     False
     """
+    if not _for_all_sizes(fn, params, specs):
+        return False
     (one, first), (two, second) = (_program(fn, params, specs(size), "mask") for size in SIZES)
     if not all(jax.numpy.issubdtype(var.dtype, jax.numpy.inexact) for var in one.outputs):
         # conditions inside the model show in outputs of floats alone, so here there may be none
@@ -203,6 +206,19 @@ def rowwise(fn: Callable[..., Any], params: Any, specs: Callable[[int], Sequence
             if out is not None and not (a.name in RULES and RULES[a.name](a, came, out)):
                 return False
     return all(axes[var] == 0 for var in (*one.inputs, *one.outputs))
+
+
+def _for_all_sizes(fn: Any, params: Any, specs: Callable[[Any], Sequence[Any]]) -> bool:
+    """Whether one program serves every batch size, without computing with the size."""
+    (rows,) = jax.export.symbolic_shape("symbolic_rows")
+    try:
+        program, _ = _program(fn, params, specs(rows), "mask")
+        values = [*program.params, *program.inputs, *(var for eqn in program.equations for var in eqn.outputs)]
+        plain = all(isinstance(size, int) or bool(size == rows) for var in values for size in var.shape)
+    except Exception:  # whatever the function raises where it asks how large the batch is
+        return False
+    held = (value for eqn in program.equations for name, value in eqn.params.items() if name not in SHAPED)
+    return plain and not any(str(rows) in repr(value) for value in held)
 
 
 def _program(fn: Any, params: Any, specs: Sequence[Any], guards: str) -> tuple[Program, list[Any]]:

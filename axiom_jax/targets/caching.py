@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -68,17 +68,50 @@ def cached(place: Path | None) -> Iterator[Hits]:
 
 
 def choice_key(model: Any, arrays: Any, candidates: Any) -> str:
-    """What a measured choice depends on: the program, the example's shapes, the machine and what could run it."""
+    """What a measured choice depends on: the program, its weights, the example's shapes, the machine and what could
+    run it. With other weights a backend's results may differ from XLA's, so the choice is made anew."""
     import platform
 
     import jax
 
-    program = str(jax.make_jaxpr(model.apply)(model.params, *arrays))
+    closed = jax.make_jaxpr(model.apply)(model.params, *arrays)
+    program = [str(closed), _digest([*jax.tree.leaves(model.params), *_captured(closed.jaxpr, closed.consts)])]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     packages = ("jax", "jaxlib", "onnxruntime", "openvino", "axiom-jax")
     installed = [(d.name, d.version) for d in map(_distribution, packages) if d is not None]
     parts = [program, platform.node(), platform.machine(), cores, installed, sorted(candidates)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _captured(jaxpr: Any, consts: Iterable[Any] = ()) -> Iterator[Any]:
+    """The arrays that a program holds, at every depth."""
+    import jax
+    import numpy as np
+    from jax.extend import core
+
+    yield from consts
+    atoms = [*(atom for eqn in jaxpr.eqns for atom in eqn.invars), *jaxpr.outvars]
+    yield from (atom.val for atom in atoms if isinstance(atom, core.Literal))
+    for held in jax.tree.leaves([eqn.params for eqn in jaxpr.eqns]):
+        if isinstance(held, core.ClosedJaxpr):
+            yield from _captured(held.jaxpr, held.consts)
+        elif isinstance(held, core.Jaxpr):
+            yield from _captured(held)
+        elif isinstance(held, (np.ndarray, jax.Array)):
+            yield held
+
+
+def _digest(arrays: Iterable[Any]) -> str:
+    import jax
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for given in arrays:
+        keys = isinstance(given, jax.Array) and jax.dtypes.issubdtype(given.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(given) if keys else given)
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
 
 
 def _distribution(package: str) -> Any:

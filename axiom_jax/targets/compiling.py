@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from axiom_jax._errors import AxiomError, BackendUnavailable
+from axiom_jax._errors import AxiomError, BackendUnavailable, ModelError
 from axiom_jax._model_call import unfit
 from axiom_jax._shapes_annotations import Annotation, matches
 from axiom_jax._shapes_places import caller
@@ -52,6 +52,7 @@ class Compiled:
         Raises:
             ShapeError: a shape does not fit.
             AxiomError: a wrong number of inputs, or a dtype that would lose its meaning.
+            ModelError: integers that the declared dtype cannot hold.
         """
         arrays = [x if hasattr(x, "shape") and hasattr(x, "dtype") else np.asarray(x) for x in inputs]
         if self.inputs and len(arrays) != len(self.inputs):
@@ -116,6 +117,7 @@ class Compiled:
 
 def _cast(model: str, name: str, x: Any, dtype: str) -> Any:
     """An input in the declared dtype, as calling the model would take it; never a float as an integer."""
+    import jax
     import jax.numpy as jnp
 
     given, wanted = jnp.dtype(x.dtype), jnp.dtype(dtype)
@@ -124,6 +126,12 @@ def _cast(model: str, name: str, x: Any, dtype: str) -> Any:
         got = f"{name} of dtype {given}; expected {dtype}"
         raise AxiomError(f"{model} cannot take its input.", at=caller(), got=got,
                          fix=f"give it {name}.astype({dtype!r})")  # fmt: skip
+    if given.kind in "iu" and wanted.kind in "iu" and x.size and not isinstance(x, jax.core.Tracer):
+        limit, low, high = np.iinfo(wanted), int(x.min()), int(x.max())
+        if low < limit.min or high > limit.max:
+            raise ModelError(f"{model} cannot take its input: it holds integers that {dtype} cannot hold.", at=caller(),
+                             got=f"{name} from {low} to {high}; expected {limit.min} to {limit.max}",
+                             fix=f"give it integers that {dtype} can hold")  # fmt: skip
     return x.astype(wanted)
 
 

@@ -1,8 +1,11 @@
 """A model as ONNX bytes for the backends that read ONNX; the form of its outputs is kept in the file's metadata."""
 
+import hashlib
 import json
 import weakref
 from typing import Any
+
+import numpy as np
 
 from axiom_jax._errors import AxiomError, UnsupportedPrimitive
 from axiom_jax.targets.target import Capabilities, Inputs
@@ -11,7 +14,7 @@ OUTPUTS = "axiom.outputs"
 DTYPES = ("float32", "float16", "int8", "int16", "int32", "int64", "uint8", "bool")
 
 # the latest model: several backends ask for the same form, one after the other
-_latest: "tuple[weakref.ref[Any], bytes | UnsupportedPrimitive] | None" = None
+_latest: "tuple[weakref.ref[Any], tuple[Any, list[Any]], bytes | UnsupportedPrimitive] | None" = None
 
 
 def onnx_bytes(model: Any, inputs: Inputs) -> bytes:
@@ -21,15 +24,39 @@ def onnx_bytes(model: Any, inputs: Inputs) -> bytes:
         UnsupportedPrimitive: listing the operations that have no ONNX form.
     """
     global _latest
-    if _latest is None or _latest[0]() is not model:
+    state = inputs, _state(model)
+    if _latest is None or _latest[0]() is not model or not _unchanged(state, _latest[1]):
         try:
             form: bytes | UnsupportedPrimitive = _written(model, inputs)
         except UnsupportedPrimitive as error:
             form = error
-        _latest = weakref.ref(model), form
-    if isinstance(_latest[1], UnsupportedPrimitive):
-        raise _latest[1]
-    return _latest[1]
+        _latest = weakref.ref(model), state, form
+    if isinstance(_latest[2], UnsupportedPrimitive):
+        raise _latest[2]
+    return _latest[2]
+
+
+def _state(model: Any) -> list[Any]:
+    """What the weights are now: JAX's arrays themselves, which cannot change, and a digest of what can."""
+    import jax
+
+    leaves, tree = jax.tree.flatten(model.params)
+    return [tree, *(leaf if isinstance(leaf, jax.Array) else _digest(leaf) for leaf in leaves)]
+
+
+def _digest(leaf: Any) -> tuple[Any, ...]:
+    array = np.asarray(leaf)
+    return array.dtype, array.shape, hashlib.sha256(array.tobytes()).digest()
+
+
+def _unchanged(ours: tuple[Any, list[Any]], theirs: tuple[Any, list[Any]]) -> bool:
+    import jax
+
+    (inputs, leaves), (before, known) = ours, theirs
+    return inputs == before and len(leaves) == len(known) and all(
+        a is b or (not isinstance(a, jax.Array) and not isinstance(b, jax.Array) and a == b)
+        for a, b in zip(leaves, known, strict=True)
+    )  # fmt: skip
 
 
 def _written(model: Any, inputs: Inputs) -> bytes:

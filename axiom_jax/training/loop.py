@@ -113,6 +113,9 @@ def train(
     if checkpoint_dir is None and (resume or save_every):
         raise AxiomError("There is no folder for checkpoints.", at=caller(), got=f"resume={resume}",
                          fix="give checkpoint_dir")  # fmt: skip
+    if not isinstance(model, Model):
+        fix = "train(model, ..., freeze=ax.freeze(model, ...))" if isinstance(model, Frozen) else "ax.Sequential(...)"
+        raise AxiomError("Only a model can be trained.", at=caller(), got=f"a {type(model).__name__}", fix=fix)
     fed = feed(data, batch_size, seed)
     epochs = epochs if epochs is not None or steps is not None else EPOCHS
     if fed.once and (epochs is None or epochs > 1) and steps is None:
@@ -124,7 +127,7 @@ def train(
     if isinstance(chosen, ModelLoss) and total is None and epochs != 0:
         raise AxiomError("This loss moves along the training, whose length is not known.", at=caller(),
                          fix="give steps=...")  # fmt: skip
-    named = measures.named(metrics)
+    named = tuple((name, fitting_metric(metric, model)) for name, metric in measures.named(metrics))
     if validation is None and any(isinstance(metric, ModelLoss) for _, metric in named):
         raise AxiomError("This metric is measured on validation data.", at=caller(), fix="give validation=(x, y)")
     rule = resolve(optimizer, lr)
@@ -138,7 +141,8 @@ def train(
     tests = None if validation is None else feed(validation, size, seed, shuffle=False)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(runs.opened(checkpoint_dir, resume)) if checkpoint_dir is not None else None
-        run = Run(model, recipe, fed, tests, tuple(callbacks), state, manager, save_every)
+        called = (callbacks,) if callable(callbacks) else tuple(callbacks)
+        run = Run(model, recipe, fed, tests, called, state, manager, save_every)
         if manager is not None:
             run.resume()
         run.tell = stack.enter_context(bar(progress, total))
@@ -161,6 +165,13 @@ def fitting(loss: Any, model: Model) -> Any:
         raise AxiomError("This is no loss.", at=caller(), got=f"a {type(loss).__name__}",
                          fix='give a name such as "crossentropy", or a function loss(output, target)')  # fmt: skip
     return loss
+
+
+def fitting_metric(metric: Any, model: Model) -> Any:
+    """The metric, or its form for probabilities where the model's last layer is a sigmoid."""
+    last = model.layers[-1] if model.layers else None
+    ends = isinstance(last, Function) and last.fn is jax.nn.sigmoid
+    return measures.accuracy_of_probabilities if metric is measures.accuracy and ends else metric
 
 
 def _moves(model: Model, patterns: Any) -> tuple[str, ...]:

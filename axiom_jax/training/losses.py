@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from axiom_jax._errors import AxiomError, ShapeError
@@ -210,6 +211,35 @@ def named(name: str) -> Loss:
         raise AxiomError(f"There is no loss {name!r}.", at=caller(),
                          fix=f"take one of {', '.join(NAMES)}, or give a function loss(output, target)")  # fmt: skip
     return found
+
+
+def check_targets(loss: Any, targets: Any, output_shape: tuple[int, ...]) -> None:
+    """Refuse targets that a cross entropy has no meaning for, and would be minimised without end by.
+
+    Args:
+        targets: all of them, on the host. output_shape: of the model, with the batch.
+
+    Raises:
+        AxiomError: distributions that are none, probabilities outside of [0, 1], or a single class.
+    """
+    wide, binary = loss in (crossentropy, crossentropy_of_probabilities), loss in (
+        binary_crossentropy, binary_crossentropy_of_probabilities)  # fmt: skip
+    if wide and output_shape[-1] < 2:
+        raise AxiomError("Cross entropy is between two classes or more.", at=caller(),
+                         got=f"a model with {output_shape[-1]} output",
+                         fix='loss="binary_crossentropy" for two classes, "mse" for numbers')  # fmt: skip
+    if not targets.size or not (wide or binary):
+        return
+    if wide and targets.ndim == len(output_shape) and targets.shape[-1] == output_shape[-1]:
+        sums = targets.astype(np.float64).sum(-1)
+        if targets.min() < 0 or np.abs(sums - 1).max() > 1e-2:
+            raise AxiomError("These targets are no probabilities of classes.", at=caller(),
+                             got=f"rows from {targets.min():.4g} on that sum to {sums.min():.4g} to {sums.max():.4g}",
+                             fix='loss="mse" for numbers; integer labels or ax.one_hot for classes')  # fmt: skip
+    if binary and (targets.min() < 0 or targets.max() > 1):
+        raise AxiomError("Targets of a binary cross entropy lie in [0, 1].", at=caller(),
+                         got=f"{targets.min():.4g} to {targets.max():.4g}",
+                         fix='loss="mse" for numbers; 0 and 1 for two classes')  # fmt: skip
 
 
 def is_labels(target: Any, output: Any) -> bool:

@@ -10,6 +10,15 @@ from axiom_jax._shapes_places import caller
 from axiom_jax.training import losses
 
 
+def accuracy_of_probabilities(output: Any, target: Any) -> Any:
+    """`accuracy` of what a sigmoid gave: `ax.train` takes it for models that end in one.
+
+    >>> float(accuracy_of_probabilities(jnp.array([0.4, 0.9]), jnp.array([0, 1])))
+    1.0
+    """
+    return accuracy(output - 0.5, target)
+
+
 def accuracy(output: Any, target: Any) -> Any:
     """The share of examples whose greatest output is the label's; with one output, whose sign is right.
 

@@ -252,11 +252,14 @@ class Run:
             jax.eval_shape(lambda *given: self.model(*given), *inputs)
             raise
         self.fits = True
+        if target is None or not hasattr(target, "shape") or not hasattr(output, "shape"):
+            return
+        every = np.asarray(parts(self.feed.loader.data)[1] if self.feed.loader is not None else target)
+        losses.check_targets(self.recipe.loss, every, output.shape)
         if self.recipe.loss not in losses.OF_LABELS and not isinstance(self.recipe.loss, ModelLoss):
             return
-        if target is None or not hasattr(target, "shape") or not losses.is_labels(target, output):
+        if not losses.is_labels(target, output):
             return
-        every = parts(self.feed.loader.data)[1] if self.feed.loader is not None else target
         least, most = int(np.min(every)), int(np.max(every))
         if least < 0 or most >= output.shape[-1]:
             raise AxiomError(

@@ -99,7 +99,9 @@ def test_the_size_of_images_is_found_or_left_open():
     one = {"format": FORMAT, "layers": [{"type": "Conv2d", "weight": numbers(1, 1, 2, 2)}, {"type": "Flatten"},
                                         {"type": "Linear", "weight": numbers(3, 1)}]}  # fmt: skip
     assert from_pytorch(one).signature.inputs[0][1] == ("batch", 1, 2, 2)
-    assert from_pytorch(cnn()).signature.inputs[0][1] == ("batch", 2, "height", "width")
+    model = from_pytorch(cnn())
+    assert model.signature.inputs[0][1] == ("batch", 2, 6, 6)  # squares where squares fit; others that fit still run
+    assert model(np.ones((1, 2, 6, 5), np.float32)).shape == model(np.ones((1, 2, 6, 6), np.float32)).shape
     with pytest.raises(ShapeError):
         from_pytorch(cnn(), input_shape=(2, 9, 9))
     with pytest.raises(ShapeError):

@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 import axiom_jax as ax
-from axiom_jax import losses
+from axiom_jax import losses, nn
 from axiom_jax._errors import AxiomError, ShapeError
 
 R = np.random.default_rng(0)
@@ -122,3 +122,35 @@ def test_names() -> None:
     for name in ("contrastive", "triplet"):
         with pytest.raises(AxiomError, match="takes"):
             losses.NAMES[name](jnp.zeros(3), None)
+
+
+@pytest.mark.parametrize(("loss", "width", "targets"), [
+    ("crossentropy", 1, np.zeros(8, np.int32)), ("crossentropy", 1, np.float32([[5.0]] * 8)),
+    ("crossentropy", 2, np.float32([[5.0, -2.0]] * 8)), ("crossentropy", 2, np.float32([[0.5, 0.9]] * 8)),
+    ("binary_crossentropy", 1, np.float32([[5.0]] * 8)), ("binary_crossentropy", 1, np.float32([[-1.0]] * 8)),
+])  # fmt: skip
+def test_targets_without_a_cross_entropy_are_refused(loss, width, targets):
+    model = ax.Sequential(nn.Dense(2, width))
+    with pytest.raises(ax.AxiomError, match="mse"):
+        ax.train(model, (np.zeros((8, 2), np.float32), targets), epochs=1, loss=loss, progress=False)
+
+
+def test_accuracy_of_a_model_that_ends_in_a_sigmoid():
+    x = np.float32([[-2.0], [-0.5], [0.5], [2.0]])
+    y = (x > 0).astype(np.float32)
+    model = ax.Sequential(nn.Dense(1, 1), nn.sigmoid)
+    result = ax.train(model, (x, y), ax.SGD(lr=1.0), loss="binary_crossentropy", metrics="accuracy", epochs=30,
+                      validation=(x, y), progress=False)  # fmt: skip
+    assert result.history[-1]["val_accuracy"] == np.mean((np.asarray(result.model(x)) > 0.5) == (y > 0.5)) == 1
+
+
+@pytest.mark.parametrize("thing", ["a name", lambda x: x])
+def test_only_models_are_trained(thing):
+    with pytest.raises(ax.AxiomError, match="Only a model"):
+        ax.train(thing, (np.zeros((8, 2), np.float32), np.zeros(8, np.int32)), epochs=1)
+
+
+def test_the_result_of_freeze_is_no_model():
+    model = ax.Sequential(nn.Dense(2, 2))
+    with pytest.raises(ax.AxiomError, match="Only a model"):
+        ax.train(ax.freeze(model, "0_Dense/*"), (np.zeros((8, 2), np.float32), np.zeros(8, np.int32)), epochs=1)

@@ -266,7 +266,7 @@ def _cumsum(sheet: Sheet, eqn: Equation, x: Value) -> Value:
                        reverse=int(eqn.params["reverse"]) or None)  # fmt: skip
 
 
-@ONNX.rule("cumprod", "cummax", "cummin")
+@ONNX.rule("cumprod", "cummax", "cummin", "cumlogsumexp")
 def _cumulative(sheet: Sheet, eqn: Equation, x: Value) -> Value:
     """By doubling: after step k every entry has combined 2^k entries (Hillis and Steele 1986)."""
     from axiom_jax.interop.onnx.emit_moves import padded, slice_axes
@@ -276,28 +276,28 @@ def _cumulative(sheet: Sheet, eqn: Equation, x: Value) -> Value:
         raise NotInOnnx("a free size along the axis")
     info = np.finfo(x.dtype) if x.dtype.kind == "f" else np.iinfo(x.dtype)
     low, high = (-np.inf, np.inf) if x.dtype.kind == "f" else (info.min, info.max)
-    op, start = {"cumprod": ("Mul", 1), "cummax": ("Max", low), "cummin": ("Min", high)}[eqn.name]
+    op, start = {"cumprod": ("Mul", 1), "cummax": ("Max", low), "cummin": ("Min", high),
+                 "cumlogsumexp": ("LogSumExp", low)}[eqn.name]  # fmt: skip
     fill, y, step = sheet.constant(np.asarray(start, x.dtype)), sheet.plain(x), 1
     while step < size:
         shift = (0, step, 0) if eqn.params["reverse"] else (step, 0, 0)
         wide = padded(sheet, y, fill, [shift if d == axis else (0, 0, 0) for d in range(x.rank)])
         window = (step, size + step, 1) if eqn.params["reverse"] else (0, size, 1)
-        y = sheet.value(op, [y, slice_axes(sheet, wide, {axis: window})], y.shape, x.dtype)
+        other = slice_axes(sheet, wide, {axis: window})
+        y = _log_add(sheet, y, other) if op == "LogSumExp" else sheet.value(op, [y, other], y.shape, x.dtype)
         step *= 2
     return y
 
 
-@ONNX.rule("cumlogsumexp")
-def _cumlogsumexp(sheet: Sheet, eqn: Equation, x: Value) -> Value:
-    axis = eqn.params["axis"]
-    x = sheet.plain(x)
-    inputs = [x, sheet.integers([axis], "axes")] if sheet.opset >= 18 else [x]
-    one = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
-    top = sheet.value("ReduceMax", inputs, one, x.dtype, keepdims=1, axes=None if sheet.opset >= 18 else [axis])
-    shifted = sheet.value("Exp", [sheet.value("Sub", [x, top], x.shape, x.dtype)], x.shape, x.dtype)
-    place = sheet.constant(np.asarray(axis, np.int64), "axis")
-    total = sheet.value("CumSum", [shifted, place], x.shape, x.dtype, reverse=int(eqn.params["reverse"]) or None)
-    return sheet.value("Add", [sheet.value("Log", [total], x.shape, x.dtype), top], x.shape, x.dtype)
+def _log_add(sheet: Sheet, a: Value, b: Value) -> Value:
+    """log(eᵃ + eᵇ), each entry less the larger of the two, which is kept finite."""
+    shape, dtype, info = a.shape, a.dtype, np.finfo(a.dtype)
+    top = sheet.value("Max", [a, b], shape, dtype)
+    for op, bound in (("Max", info.min), ("Min", info.max)):
+        top = sheet.value(op, [top, sheet.constant(np.asarray(bound, dtype))], shape, dtype)
+    powers = [sheet.value("Exp", [sheet.value("Sub", [v, top], shape, dtype)], shape, dtype) for v in (a, b)]
+    return sheet.value("Add", [sheet.value("Log", [sheet.value("Add", powers, shape, dtype)], shape, dtype), top],
+                       shape, dtype)  # fmt: skip
 
 
 # Sorting

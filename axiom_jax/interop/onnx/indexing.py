@@ -57,6 +57,7 @@ def _taken(x: Any, index: Any, axis: int) -> Any:
 def _gather_elements(node: Node, x: Any, index: Any) -> Any:
     axis = positive(node.get("axis", 0), x.ndim)
     if known(x, index):
+        x = x[tuple(slice(None) if d == axis else slice(n) for d, n in enumerate(index.shape))]
         return np.take_along_axis(x, index, axis)
     x, index = array(x), array(index)
     return x[_grid(index, axis, x.shape[axis])]

@@ -15,6 +15,7 @@ from axiom_jax.interop.onnx.ops import (
     Node,
     array,
     broadcast_shapes,
+    cast,
     define,
     expand_to,
     integers,
@@ -157,6 +158,7 @@ def _max_pool(node: Node, x: Any) -> Any:
 def _average_pool(node: Node, x: Any) -> Any:
     x, kernel = array(x), node.get("kernel_shape")
     strides, dilations, padding = _geometry(node, x, kernel)
+    dtype, x = x.dtype, _wide(x)
     total = _pool(x, 0, lax.add, kernel, strides, padding, dilations)
     # How many cells a window averages over; ceil_mode's extra cells at the end never count.
     given = node.get("pads", (0,) * 2 * len(kernel))
@@ -170,8 +172,8 @@ def _average_pool(node: Node, x: Any) -> Any:
         counted = ((cells >= -low) & (cells < size + high)).sum(1).astype(x.dtype)
         counts = counts[..., None] * counted
     if np.all(counts == counts.flat[0]):
-        return lax.div(total, counts.flat[0])
-    return lax.div(total, expand_to(array(counts), total.shape))
+        return cast(lax.div(total, counts.flat[0]), dtype)
+    return cast(lax.div(total, expand_to(array(counts), total.shape)), dtype)
 
 
 @define("GlobalAveragePool", "GlobalMaxPool")
@@ -182,8 +184,8 @@ def _global_pool(node: Node, x: Any) -> Any:
 
 @define("BatchNormalization")
 def _batch_normalization(node: Node, x: Any, scale: Any, bias: Any, mean: Any, variance: Any) -> Any:
-    if node.get("training_mode", 0):
-        raise NotImplementedError("training_mode = 1")
+    if node.get("training_mode", 0) or (node.opset < 14 and len(node.outputs) > 1):  # older files say it by outputs
+        raise NotImplementedError("training mode")
     if not node.get("spatial", 1):
         raise NotImplementedError("spatial = 0")
     x = array(x)
@@ -201,10 +203,15 @@ def _normalization(node: Node, x: Any, scale: Any, bias: Any = None) -> Any:
     else:
         axes = tuple(range(2, x.ndim))
         fit = lambda v: lax.broadcast_in_dim(array(v), x.shape, (1,))
-    normal, mean, deviation = _normalised(x, axes, node.get("epsilon", 1e-5))
-    y = lax.mul(normal, fit(scale))
+    normal, mean, deviation = _normalised(_wide(x), axes, node.get("epsilon", 1e-5))
+    y = lax.mul(cast(normal, x.dtype), fit(scale))
     y = y if bias is None else lax.add(y, fit(bias))
-    return (y, mean, lax.div(like(x, 1), deviation))[: max(len(node.outputs), 1)]
+    return (y, mean, lax.div(like(deviation, 1), deviation))[: max(len(node.outputs), 1)]
+
+
+def _wide(x: Any) -> Any:
+    """float16 and bfloat16 as float32, in which the standard computes means and variances of them."""
+    return cast(x, np.float32) if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 4 else x
 
 
 def _normalised(x: Any, axes: tuple[int, ...], epsilon: float) -> tuple[Any, Any, Any]:
@@ -220,7 +227,8 @@ def _normalised(x: Any, axes: tuple[int, ...], epsilon: float) -> tuple[Any, Any
 def _group_normalization(node: Node, x: Any, scale: Any, bias: Any) -> Any:
     x, groups = array(x), node.get("num_groups")
     apart = reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
-    normal, _, _ = _normalised(apart, tuple(range(2, apart.ndim)), node.get("epsilon", 1e-5))
+    normal, _, _ = _normalised(_wide(apart), tuple(range(2, apart.ndim)), node.get("epsilon", 1e-5))
+    normal = cast(normal, x.dtype)
     scale, bias = array(scale), array(bias)
     if node.opset < 21:  # then each group had one scale
         scale, bias = (reshape(lax.broadcast_in_dim(v, (groups, x.shape[1] // groups), (0,)), x.shape[1:2])
@@ -233,18 +241,20 @@ def _group_normalization(node: Node, x: Any, scale: Any, bias: Any) -> Any:
 def _rms_normalization(node: Node, x: Any, scale: Any) -> Any:
     x = array(x)
     axes = tuple(range(positive(node.get("axis", -1), x.ndim), x.ndim))
+    dtype, x = x.dtype, _wide(x)
     square = _reduced(lax.mul(x, x), axes, "mean", True)
     deviation = lax.sqrt(lax.add(square, like(x, node.get("epsilon", 1e-5))))
-    return lax.mul(lax.div(x, expand_to(deviation, x.shape)), expand_to(array(scale), x.shape))
+    return lax.mul(cast(lax.div(x, expand_to(deviation, x.shape)), dtype), expand_to(array(scale), x.shape))
 
 
 @define("MeanVarianceNormalization")
 def _mean_variance_normalization(node: Node, x: Any) -> Any:
     x = array(x)
     axes = tuple(positive(a, x.ndim) for a in node.get("axes", (0, 2, 3)))
+    dtype, x = x.dtype, _wide(x)
     centred = lax.sub(x, expand_to(_reduced(x, axes, "mean", True), x.shape))
     deviation = lax.sqrt(_reduced(lax.mul(centred, centred), axes, "mean", True))
-    return lax.div(centred, expand_to(lax.add(deviation, like(x, 1e-9)), x.shape))
+    return cast(lax.div(centred, expand_to(lax.add(deviation, like(x, 1e-9)), x.shape)), dtype)
 
 
 @define("LRN")
@@ -348,9 +358,9 @@ def _over_each(x: Any, kind: str) -> Any:
     return each.get(kind, lambda y: y)(x)
 
 
-def number_of(x: Any, axes: Sequence[int]) -> Any:
-    """How many elements some axes have, in the dtype of x."""
-    count = math.prod(x.shape[a] for a in axes)
+def number_of(x: Any, axes: Sequence[int], shape: Sequence[Any]) -> Any:
+    """How many elements some axes of a shape have, in the dtype of x."""
+    count = math.prod(shape[a] for a in axes)
     return like(x, count) if isinstance(count, int) else jnp.asarray(count, x.dtype)
 
 
@@ -363,7 +373,7 @@ def _reduced(x: Any, axes: tuple[int, ...], kind: str, keep: bool) -> Any:
         return reshape(y, [1 if d in axes else n for d, n in enumerate(x.shape)]) if keep else y
     reducers = {"sum": lax.reduce_sum, "mean": lax.reduce_sum, "max": lax.reduce_max, "min": lax.reduce_min,
                 "prod": lax.reduce_prod}  # fmt: skip
-    y = reducers[kind](x, axes)
+    y = reducers[kind](_wide(x) if kind == "mean" else x, axes)
     if kind == "mean":
-        y = lax.div(y, number_of(x, axes))
+        y = cast(lax.div(y, number_of(y, axes, x.shape)), x.dtype)
     return reshape(y, [1 if d in axes else n for d, n in enumerate(x.shape)]) if keep else y

@@ -186,6 +186,21 @@ def array(x: Any) -> Any:
     return jnp.asarray(x.astype(dtype))
 
 
+def narrow(x: Any, file: str) -> Any:
+    """An input as a JAX array; 64-bit integers must fit where JAX has no such integers."""
+    if isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind in "iu" and x.size:
+        dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+        limit = np.iinfo(dtype)
+        if dtype != x.dtype and (int(x.min()) < limit.min or int(x.max()) > limit.max):
+            raise ModelError(
+                f"An input holds integers that {dtype} cannot hold, which {file} computes with here.",
+                at=file,
+                got=f"{x.dtype} from {x.min()} to {x.max()}; expected {limit.min} to {limit.max}",
+                fix='give smaller integers, or call jax.config.update("jax_enable_x64", True) first',
+            )
+    return jnp.asarray(x)
+
+
 def require_size(shape: Sequence[Any]) -> None:
     """Refuse to fill memory with a constant that a damaged file asks for."""
     if all(isinstance(n, (int, np.integer)) for n in shape) and math.prod(map(int, shape)) > LARGEST:
@@ -396,10 +411,10 @@ def _clip(node: Node, x: Any, low: Any = None, high: Any = None) -> Any:
 
 def clamp(x: Any, low: float | None, high: float | None) -> Any:
     floats = jnp.issubdtype(x.dtype, jnp.floating)
-    top = float(jnp.finfo(x.dtype).max) if floats else math.inf  # exporters write ±max for "no bound"
-    if low is not None and low > -top:
+    top = float(jnp.finfo(x.dtype).max) if floats else math.inf  # an infinite bound is none
+    if low is not None and low >= -top:
         x = lax.max(x, like(x, low))
-    if high is not None and high < top:
+    if high is not None and high <= top:
         x = lax.min(x, like(x, high))
     return x
 

@@ -73,7 +73,8 @@ def _matmul_integer(node: Node, a: Any, b: Any, a_zero: Any = None, b_zero: Any 
 def _qlinear_matmul(node: Node, a: Any, a_scale: Any, a_zero: Any, b: Any, b_scale: Any, b_zero: Any, y_scale: Any,
                     y_zero: Any) -> Any:  # fmt: skip
     total = _matmul_integer(node, a, b, a_zero, b_zero)
-    scale = array(a_scale) * array(b_scale) / array(y_scale)
+    rows = array(a_scale)
+    scale = (rows[..., None] if rows.ndim == 1 else rows) * array(b_scale) / array(y_scale)
     zero = array(y_zero)
     info = np.iinfo(zero.dtype)
     y = lax.round(total.astype(scale.dtype) * scale, lax.RoundingMethod.TO_NEAREST_EVEN) + zero.astype(scale.dtype)

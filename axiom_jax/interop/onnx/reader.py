@@ -64,10 +64,10 @@ class Graph:
     def __call__(self, params: Mapping[str, Any], *inputs: Any) -> Any:
         import jax.numpy as jnp
 
-        from axiom_jax.interop.onnx.ops import evaluate
+        from axiom_jax.interop.onnx.ops import evaluate, narrow
 
         _fill_table()
-        arrays = [jnp.asarray(x) for x in inputs]
+        arrays = [narrow(x, self.file) for x in inputs]
         self._require(arrays)
         values: dict[int, Any] = {number: tensor.array for number, tensor in self.constants}
         values |= {number: jnp.asarray(params[key]) for key, number in self.params}
@@ -280,7 +280,10 @@ class _Reader:
                 if attribute.HasField("g"):
                     attributes[attribute.name] = self.body(attribute.g, scopes)
                 else:
-                    attributes[attribute.name] = attribute_of(attribute, self.file)
+                    value = attribute_of(attribute, self.file)
+                    if isinstance(value, tuple):  # of texts, such as the names of activations
+                        value = tuple(v.decode(errors="replace") if isinstance(v, bytes) else v for v in value)
+                    attributes[attribute.name] = value
             results = []
             for name in node.output:
                 if name and name in scope.numbers:

@@ -25,20 +25,22 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "softplus": lambda x, a, b: jax.nn.softplus(x),
 }
 
+TAKES = {"affine": 2, "leakyrelu": 1, "thresholdedrelu": 1, "scaledtanh": 2, "hardsigmoid": 2, "elu": 1}  # alpha, beta
+
 
 def _activations(node: Node, default: tuple[str, ...], direction: int) -> list[Callable[[Any], Any]]:
     count = len(default)
-    names = node.get("activations", default * 2)[direction * count : (direction + 1) * count]
-    alphas, betas = node.get("activation_alpha", ()), node.get("activation_beta", ())
+    names = node.get("activations", default * 2)[: (direction + 1) * count]
+    alphas, betas = iter(node.get("activation_alpha", ())), iter(node.get("activation_beta", ()))
     chosen = []
-    for i, name in enumerate(names):
-        place = direction * count + i
+    for name in names:
         function = ACTIVATIONS.get(str(name).lower())
         if function is None:
             raise NotImplementedError(f"the activation {name}")
-        a, b = (values[place] if place < len(values) else None for values in (alphas, betas))
+        takes = TAKES.get(str(name).lower(), 0)  # the values are for the functions that take one, in their order
+        a, b = next(alphas, None) if takes > 0 else None, next(betas, None) if takes > 1 else None
         chosen.append(lambda x, f=function, a=a, b=b: f(x, a, b))
-    return chosen
+    return chosen[direction * count :]
 
 
 def _clipped(node: Node, x: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from axiom_jax.interop.onnx.ops import Node, array, define, like, positive, require_size, take
+from axiom_jax.interop.onnx.ops import Node, array, cast, define, like, positive, require_size, take
 
 
 @define("Upsample", "Resize", static=(1, 2, 3))
@@ -24,9 +24,12 @@ def _resize(node: Node, x: Any, *operands: Any) -> Any:
         scales, sizes = _fitted(node, [x.shape[d] for d in chosen], sizes)
     assert scales is not None
     nearest = node.get("mode", "nearest") == "nearest"
+    dtype, whole = x.dtype, not nearest and x.dtype.kind in "iu"
+    if whole and (node.get("mode") == "cubic" or node.get("antialias", 0)):
+        raise NotImplementedError(f"integers and {'antialias' if node.get('antialias', 0) else 'mode cubic'}")
     for i, d in enumerate(chosen):
         n, scale = x.shape[d], float(scales[i])
-        length = int(sizes[i]) if sizes is not None else math.floor(n * scale)
+        length = int(sizes[i]) if sizes is not None else math.floor(np.float32(n) * np.float32(scale))
         if not isinstance(n, int) or n < 1 or length < 1:
             raise ValueError(f"an axis of size {n} cannot become {length}")
         require_size([length])
@@ -35,8 +38,8 @@ def _resize(node: Node, x: Any, *operands: Any) -> Any:
         if nearest and node.get("coordinate_transformation_mode") != "tf_crop_and_resize":
             x = take(x, _nearest(node, places, n, scale, old), d)
         elif (length, scale) != (n, 1.0) or len(region):
-            x = _weighted(node, array(x), d, places, scale)
-    return x
+            x = _weighted(node, cast(array(x), np.float32) if whole else array(x), d, places, scale)
+    return cast(x, dtype) if whole else x
 
 
 def _fitted(node: Node, old: list[Any], sizes: np.ndarray) -> tuple[Any, Any]:

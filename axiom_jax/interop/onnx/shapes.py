@@ -51,7 +51,9 @@ def _constant_of_shape(node: Node, shape: Any) -> Any:
 def _range(node: Node, start: Any, limit: Any, delta: Any) -> Any:
     first, end, step = (scalar(x, "a range") for x in (start, limit, delta))
     if not isinstance(end, (int, float, np.number)):  # symbolic
-        return lax.iota(np.int32, (end - first) // step) * np.int32(step) + np.int32(first)
+        if step < 0:
+            raise NotImplementedError("a negative step to an end that is free")
+        return lax.iota(np.int32, -((first - end) // step)) * np.int32(step) + np.int32(first)
     require_size([max(0, math.ceil((end - first) / step))])
     count = max(0, math.ceil((end - first) / step))
     return (first + np.arange(count) * step).astype(np.asarray(start).dtype)

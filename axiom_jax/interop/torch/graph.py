@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from axiom_jax._errors import AxiomError, ModelError, ShapeError, UnsupportedPrimitive
-from axiom_jax.interop.onnx.ops import Tensor
+from axiom_jax.interop.onnx.ops import Tensor, narrow
 
 Operator = Callable[..., Any]
 OPERATORS: dict[str, Operator] = {}
@@ -108,7 +108,7 @@ class Graph:
         import jax.numpy as jnp
 
         fill_table()
-        arrays = [jnp.asarray(x) for x in inputs]
+        arrays = [narrow(x, self.file) for x in inputs]
         self._require(arrays)
         if self.layout == "NHWC":
             arrays = [jnp.moveaxis(x, -1, 1) if x.ndim == 4 else x for x in arrays]

@@ -4,6 +4,7 @@ Arguments come in ATen's order; a dtype is its name. Source: aten/src/ATen/nativ
 """
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,14 @@ def name_of(dtype: str) -> Any:
     return jax.dtypes.canonicalize_dtype(np.dtype(jnp.dtype(dtype)))
 
 
+def accumulated(x: Any, dtype: str | None) -> Any:
+    """An array as torch adds it up: in the dtype asked for, else integers and flags in the widest integer."""
+    if dtype is not None:
+        return x.astype(name_of(dtype))
+    widest = name_of("int64")
+    return x.astype(widest) if np.can_cast(x.dtype, widest) else x
+
+
 def axes_of(dim: Any, ndim: int) -> tuple[int, ...]:
     """Axes as numbers from 0; all of them for None and an empty list."""
     if dim is None or (isinstance(dim, Sequence) and not dim):
@@ -95,6 +104,8 @@ def _div(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
 
 @define("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar")
 def _pow(x: Any, y: Any) -> Any:
+    if isinstance(y, float) and not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+        x = x.astype(jnp.float32)
     if isinstance(y, (int, float)) and float(y).is_integer() and abs(y) < 64:
         return lax.integer_pow(x, int(y)) if y >= 0 else 1 / lax.integer_pow(x, -int(y))
     return jnp.power(x, y)
@@ -209,7 +220,7 @@ def _masked_fill(x: Any, mask: Any, value: Any) -> Any:
 
 @define("sum", "sum.dim_IntList")
 def _sum(x: Any, dim: Any = None, keepdim: bool = False, dtype: str | None = None) -> Any:
-    x = x if dtype is None else x.astype(name_of(dtype))
+    x = accumulated(x, dtype)
     return jnp.sum(x, axes_of(dim, x.ndim), keepdims=keepdim)
 
 
@@ -221,6 +232,7 @@ def _mean(x: Any, dim: Any = None, keepdim: bool = False, dtype: str | None = No
 
 @define("prod", "prod.dim_int")
 def _prod(x: Any, dim: Any = None, keepdim: bool = False, dtype: str | None = None) -> Any:
+    x = accumulated(x, dtype)
     return jnp.prod(x, axes_of(dim, x.ndim), keepdims=keepdim)
 
 
@@ -344,19 +356,20 @@ def _safe_softmax(x: Any, dim: int, dtype: str | None = None) -> Any:
 
 @define("cumsum")
 def _cumsum(x: Any, dim: int, dtype: str | None = None) -> Any:
-    return jnp.cumsum(x, dim, dtype=None if dtype is None else name_of(dtype))
+    return jnp.cumsum(accumulated(x, dtype), dim)
 
 
 @define("cumprod")
 def _cumprod(x: Any, dim: int, dtype: str | None = None) -> Any:
-    return jnp.cumprod(x, dim, dtype=None if dtype is None else name_of(dtype))
+    return jnp.cumprod(accumulated(x, dtype), dim)
 
 
 @define("topk")
 def _topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
-    moved = jnp.moveaxis(x if largest else -x, dim, -1)
+    reverse = operator.neg if jnp.issubdtype(x.dtype, jnp.inexact) else operator.invert  # -x wraps in integers
+    moved = jnp.moveaxis(x if largest else reverse(x), dim, -1)
     values, indices = lax.top_k(moved, k)
-    return jnp.moveaxis(values if largest else -values, -1, dim), jnp.moveaxis(indices, -1, dim)
+    return jnp.moveaxis(values if largest else reverse(values), -1, dim), jnp.moveaxis(indices, -1, dim)
 
 
 @define("sort")

@@ -52,7 +52,7 @@ def sequential(entries: Sequence[Entry], layout: str, input_shape: Sequence[int]
         channels, side = found[0]
         shape = (channels, *side) if layout == "NCHW" else (*side, channels)
         model = build(pieces, 0, shape, name, place)
-        if len(found) > 1:
+        if len(found) > 1 and side[0] != side[1]:  # images are taken for squares where squares fit
             model = _freed(model, layout)
     return replace(model, source=source)
 
