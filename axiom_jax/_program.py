@@ -281,9 +281,18 @@ def _same_type(eqn: Any, operands: list[Var]) -> bool:
     return eqn.primitive.name == "convert_element_type" and eqn.outvars[0].aval.dtype == operands[0].dtype
 
 
-def _unrolled(*, jaxpr: Any, length: int, reverse: bool, num_consts: int, num_carry: int, **_: Any) -> Any:
+def scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
+    """How many operands of a scan are constants, and how many are carried; the rest is scanned over."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carry, _ = params["ft_in"].unpack()  # from jax 0.12 on
+    return len(constants), len(carry)
+
+
+def _unrolled(*, jaxpr: Any, length: int, reverse: bool, **params: Any) -> Any:
     """A scan as straight-line code: `consts, carry, xs -> carry, ys`."""
     body = jex.jaxpr_as_fun(jaxpr)
+    num_consts, num_carry = scan_sizes(params)
 
     def run(*operands: Any) -> list[Any]:
         consts, carry = operands[:num_consts], list(operands[num_consts : num_consts + num_carry])

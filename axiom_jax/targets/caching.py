@@ -107,10 +107,10 @@ def _digest(arrays: Iterable[Any]) -> str:
 
     digest = hashlib.sha256()
     for given in arrays:
-        keys = isinstance(given, jax.Array) and jax.dtypes.issubdtype(given.dtype, jax.dtypes.prng_key)
+        keys = isinstance(given, jax.Array) and jax.numpy.issubdtype(given.dtype, jax.dtypes.prng_key)
         array = np.asarray(jax.random.key_data(given) if keys else given)
         digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

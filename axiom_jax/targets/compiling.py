@@ -117,8 +117,8 @@ class Compiled:
 
 def _cast(model: str, name: str, x: Any, dtype: str) -> Any:
     """An input in the declared dtype, as calling the model would take it; never a float as an integer."""
-    import jax
     import jax.numpy as jnp
+    from jax.core import Tracer
 
     given, wanted = jnp.dtype(x.dtype), jnp.dtype(dtype)
     fits = jnp.issubdtype(wanted, jnp.inexact) or not jnp.issubdtype(given, jnp.inexact)
@@ -126,7 +126,7 @@ def _cast(model: str, name: str, x: Any, dtype: str) -> Any:
         got = f"{name} of dtype {given}; expected {dtype}"
         raise AxiomError(f"{model} cannot take its input.", at=caller(), got=got,
                          fix=f"give it {name}.astype({dtype!r})")  # fmt: skip
-    if given.kind in "iu" and wanted.kind in "iu" and x.size and not isinstance(x, jax.core.Tracer):
+    if given.kind in "iu" and wanted.kind in "iu" and x.size and not isinstance(x, Tracer):
         limit, low, high = np.iinfo(wanted), int(x.min()), int(x.max())
         if low < limit.min or high > limit.max:
             raise ModelError(f"{model} cannot take its input: it holds integers that {dtype} cannot hold.", at=caller(),

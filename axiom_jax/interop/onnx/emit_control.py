@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from axiom_jax._program import Equation, normalise
+from axiom_jax._program import Equation, normalise, scan_sizes
 from axiom_jax._shapes_text import is_number
 from axiom_jax.interop.onnx.emit import ONNX, write
 from axiom_jax.interop.onnx.graph import NotInOnnx, Sheet, Value, element_type
@@ -88,7 +88,7 @@ def _while(sheet: Sheet, eqn: Equation, *operands: Value) -> list[Value]:
 @ONNX.rule("scan")
 def _scan(sheet: Sheet, eqn: Equation, *operands: Value) -> list[Value]:
     p = eqn.params
-    n, m = p["num_consts"], p["num_carry"]
+    n, m = scan_sizes(p)
     if not operands[n + m :]:
         raise NotInOnnx("a long loop over no array")
     start, rows = ([sheet.plain(v) for v in part] for part in (operands[n : n + m], operands[n + m :]))

@@ -118,6 +118,11 @@ def _square(pen: Pen, eqn: Equation, x: Value) -> Value:
     return pen("Mul", x, x)
 
 
+@elementwise("one_minus_square")  # the slope of tanh, a primitive from jax 0.12 on
+def _one_minus_square(pen: Pen, eqn: Equation, x: Value) -> Value:
+    return pen("Sub", _one(pen, x), pen("Mul", x, x))
+
+
 @elementwise("rsqrt")
 def _rsqrt(pen: Pen, eqn: Equation, x: Value) -> Value:
     return pen("Reciprocal", pen("Sqrt", x))
