@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from axiom_jax._trace import guard_policy
 from axiom_jax.targets.caching import cached
 from axiom_jax.targets.target import Capabilities, Executable, Inputs, Probe, Target
 
@@ -54,6 +53,8 @@ def capabilities(model: Any, inputs: Inputs) -> Capabilities:
 def compile(platform: str | None, model: Any, inputs: Inputs, options: Mapping[str, Any]) -> Executable:
     """A model on a device; each batch size is compiled when it first comes."""
     import jax
+
+    from axiom_jax._trace import guard_policy
 
     device = _device(platform)
     on_default = device == jax.devices()[0]
