@@ -165,7 +165,8 @@ class Linen:
         return y, {**params, **{name: jax.lax.stop_gradient(moved[name]) for name in moving if name in moved}}
 
     def trainable(self, params: Any) -> Any:
-        return {name: jax.tree.map(lambda leaf: name == "params" and floating(leaf), params[name]) for name in params}  # noqa: B023
+        never = lambda leaf: False
+        return {name: jax.tree.map(floating if name == "params" else never, own) for name, own in params.items()}
 
 
 @dataclass(frozen=True)
