@@ -20,6 +20,8 @@ FORMS: dict[str, Callable[..., Any]] = {
     "pallas": jax.jit(lambda *xs: pallas.interval_matmul(*xs, interpret=True)),
     "triton": jax.jit(lambda *xs: triton.interval_matmul(*xs, interpret=True, blocks=(16, 16, 16))),
 }
+if jax.default_backend() == "gpu":
+    FORMS["triton, compiled"] = jax.jit(triton.interval_matmul)
 LARGEST = float(np.finfo(np.float32).max)
 
 

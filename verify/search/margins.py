@@ -71,7 +71,8 @@ class Subject:
     @cached_property
     def flat(self) -> tuple[Program, list[Any]]:
         """The model as a program from one vector of all inputs to one of all outputs, and its parameters' values."""
-        return build(self.outputs, self.params, self.input)
+        with jax.default_matmul_precision("highest"):  # GPUs and TPUs would round the operands of products
+            return build(self.outputs, self.params, self.input)
 
     @property
     def size(self) -> int:
@@ -95,7 +96,8 @@ class Subject:
         first = (spec.outputs[0], spec.inputs[0], spec.threshold[0])
         key = tuple(np.shape(a) for a in first)
         if key not in self._margins:
-            program, values = build(self._margin, (self.params, first), self.input)
+            with jax.default_matmul_precision("highest"):
+                program, values = build(self._margin, (self.params, first), self.input)
             self._margins[key] = program, plan(program, refine_stable=False), tuple(values)
         return self._margins[key]
 
