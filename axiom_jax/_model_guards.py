@@ -45,6 +45,8 @@ class GuardWarning(UserWarning):
 
 
 _open: contextvars.ContextVar[Collector | None] = contextvars.ContextVar("guards", default=None)
+_watched: contextvars.ContextVar[list[tuple[Guard, Any]] | None] = contextvars.ContextVar("watched", default=None)
+_proved: contextvars.ContextVar[frozenset[Guard]] = contextvars.ContextVar("proved", default=frozenset())
 # what compiled programs raised, by a number in the text, which is all that JAX keeps of an exception
 _raised: dict[int, EnsureViolation] = {}
 _numbers = itertools.count(1)
@@ -65,9 +67,34 @@ def collecting(run: Callable[[], Any], has_aux: bool = False) -> Any:
         output = run()
     finally:
         _open.reset(token)
-    if not found.met:
+    if (watched := _watched.get()) is not None:
+        watched += [(guard, holds) for guard, holds, _ in found.met]
         return output
-    return (through(output[0], found.met), output[1]) if has_aux else through(output, found.met)
+    met = [entry for entry in found.met if entry[0] not in _proved.get()]
+    if not met:
+        return output
+    return (through(output[0], met), output[1]) if has_aux else through(output, met)
+
+
+def conditions(run: Callable[[], Any]) -> list[tuple[Guard, Any]]:
+    """The conditions that a run of a model meets, as arrays; none is acted upon."""
+    met: list[tuple[Guard, Any]] = []
+    token = _watched.set(met)
+    try:
+        with guard_policy("raise"):
+            run()
+    finally:
+        _watched.reset(token)
+    return met
+
+
+def without(proved: frozenset[Guard], run: Callable[[], Any]) -> Any:
+    """The output of a run in which conditions that are proved are not looked for."""
+    token = _proved.set(_proved.get() | proved)
+    try:
+        return run()
+    finally:
+        _proved.reset(token)
 
 
 def through(output: Any, met: Sequence[tuple[Guard, Any, Any]]) -> Any:
@@ -103,11 +130,13 @@ def _through(guards: tuple[Guard, ...], policy: str) -> Callable[..., list[Any]]
             return leaves
 
         specs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), leaves)
-        return jax.pure_callback(answer, specs, flags, leaves, vmap_method="sequential")
+        answered = jax.pure_callback(answer, specs, flags, leaves, vmap_method="sequential")
+        return jax.tree.map(_varying_as, answered, leaves)
 
     @jax.custom_batching.custom_vmap
     def batched(flags: Any, leaves: Any) -> Any:
         good = jnp.stack([holds.all() for holds, _ in flags]).all()
+        leaves = jax.tree.map(lambda leaf: _varying_as(leaf, good), leaves)
         return jax.lax.cond(good, lambda flags, leaves: leaves, refused, flags, leaves)
 
     @batched.def_vmap
@@ -130,6 +159,17 @@ def _through(guards: tuple[Guard, ...], policy: str) -> Callable[..., list[Any]]
         return identity(*primals), [t * one.astype(t.dtype) if is_float(t) else t for t in tangents[1]]
 
     return lambda *leaves, flags: identity(flags, [jnp.asarray(leaf) for leaf in leaves])
+
+
+def _varying_as(x: Any, other: Any) -> Any:
+    """x, declared to differ along the mesh axes of `shard_map` along which another array differs."""
+    axes = tuple(sorted(_varying(other) - _varying(x)))
+    return jax.lax.pcast(x, axes, to="varying") if axes else x
+
+
+def _varying(x: Any) -> frozenset[Any]:
+    kind = jax.typeof(x)
+    return getattr(kind, "vma", None) or getattr(getattr(kind, "manual_axis_type", None), "varying", frozenset())
 
 
 def inside(guard: Guard, holds: Any, value: Any) -> None:

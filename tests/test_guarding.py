@@ -51,6 +51,21 @@ def test_under_a_transformation(change):
         jax.block_until_ready(changed(bad))
 
 
+def test_under_shard_map():
+    """A guard is asked by each device of its own rows; the row in the report is the device's."""
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("rows")
+    mapped = jax.shard_map(doubled, mesh=mesh, in_specs=spec, out_specs=spec)
+    for call in (mapped, jax.jit(mapped)):
+        np.testing.assert_array_equal(call(GOOD), 2 * GOOD)
+        with pytest.raises(ax.EnsureViolation) as caught, ax.guards("raise"):
+            jax.block_until_ready(call(BAD))
+        assert caught.value.row == 1
+    with ax.guards("mask"):
+        assert np.isnan(jax.jit(mapped)(BAD)).tolist() == [[False, False], [True, True]]
+    np.testing.assert_array_equal(jax.jit(jax.grad(lambda x: mapped(x).sum()))(jnp.asarray(GOOD)), np.full((2, 2), 2.0))
+
+
 def test_under_grad_and_second_derivatives():
     for change in (jax.grad, lambda f: jax.jit(jax.grad(f)), lambda f: jax.jit(jax.hessian(f))):
         derivative = change(lambda x: jnp.square(doubled(x)).sum())
