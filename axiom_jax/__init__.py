@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from axiom_jax.interop.torch.describe import pytorch_descriptor as pytorch_descriptor
     from axiom_jax.interop.torch.reader import from_pytorch as from_pytorch
     from axiom_jax.interop.torch.writer import to_pytorch as to_pytorch
+    from axiom_jax.linting.linter import lint as lint
     from axiom_jax.model import Logits as Logits
     from axiom_jax.model import Model as Model
     from axiom_jax.model import Probabilities as Probabilities
@@ -81,11 +82,55 @@ if TYPE_CHECKING:
     from axiom_jax.training.optimizers import WarmupScheduler as WarmupScheduler
     from axiom_jax.training.rematerialise import checkpoint as checkpoint
     from axiom_jax.training.running import TrainingResult as TrainingResult
+    from axiom_jax.verification.discharging import Discharged as Discharged
+    from axiom_jax.verification.discharging import discharge as discharge
+    from axiom_jax.verification.domains.algebra.sympy_form import to_sympy as to_sympy
+    from axiom_jax.verification.domains.smt.smtlib import to_smtlib as to_smtlib
+    from axiom_jax.verification.formulas import formula as formula
     from axiom_jax.verification.proof.binding import check_certificate as check_certificate
+    from axiom_jax.verification.proof.bundle import generate_certificate as generate_certificate
     from axiom_jax.verification.proof.certificate import Certificate as Certificate
     from axiom_jax.verification.proof.certificate import load_certificate as load_certificate
     from axiom_jax.verification.proof.certificate import save_certificate as save_certificate
+    from axiom_jax.verification.properties.combining import AllOf as AllOf
+    from axiom_jax.verification.properties.combining import AnyOf as AnyOf
+    from axiom_jax.verification.properties.combining import Custom as Custom
+    from axiom_jax.verification.properties.combining import Implies as Implies
+    from axiom_jax.verification.properties.combining import Not as Not
+    from axiom_jax.verification.properties.convexity import Convex as Convex
+    from axiom_jax.verification.properties.dynamics import Avoids as Avoids
+    from axiom_jax.verification.properties.dynamics import Lyapunov as Lyapunov
+    from axiom_jax.verification.properties.dynamics import Reaches as Reaches
+    from axiom_jax.verification.properties.equivalence import Equivalent as Equivalent
+    from axiom_jax.verification.properties.equivariance import Equivariant as Equivariant
+    from axiom_jax.verification.properties.equivariance import Invariant as Invariant
+    from axiom_jax.verification.properties.fairness import IndividualFairness as IndividualFairness
+    from axiom_jax.verification.properties.groups import DemographicParity as DemographicParity
+    from axiom_jax.verification.properties.groups import EqualizedOdds as EqualizedOdds
+    from axiom_jax.verification.properties.lipschitz import GlobalLipschitz as GlobalLipschitz
+    from axiom_jax.verification.properties.lipschitz import GradientBounded as GradientBounded
+    from axiom_jax.verification.properties.lipschitz import LocalLipschitz as LocalLipschitz
+    from axiom_jax.verification.properties.monotone import Monotone as Monotone
+    from axiom_jax.verification.properties.outputs import Bounded as Bounded
+    from axiom_jax.verification.properties.outputs import Finite as Finite
+    from axiom_jax.verification.properties.outputs import NoInf as NoInf
+    from axiom_jax.verification.properties.outputs import NoNaN as NoNaN
+    from axiom_jax.verification.properties.outputs import ValidProbabilities as ValidProbabilities
+    from axiom_jax.verification.properties.radius import certified_radius as certified_radius
+    from axiom_jax.verification.properties.robustness import Robust as Robust
+    from axiom_jax.verification.proving import UnprovedWarning as UnprovedWarning
+    from axiom_jax.verification.proving import prove as prove
+    from axiom_jax.verification.regions import L1 as L1
+    from axiom_jax.verification.regions import L2 as L2
+    from axiom_jax.verification.regions import Box as Box
+    from axiom_jax.verification.regions import Everything as Everything
+    from axiom_jax.verification.regions import Linf as Linf
+    from axiom_jax.verification.results import Tested as Tested
+    from axiom_jax.verification.run import verify as verify
+    from axiom_jax.verification.spec.forall import exists as exists
+    from axiom_jax.verification.spec.forall import forall as forall
     from axiom_jax.verification.spec.vnnlib import read_vnnlib as read_vnnlib
+    from axiom_jax.verification.telemetry import telemetry as telemetry
     from axiom_jax.verification.verdict import Claimed as Claimed
     from axiom_jax.verification.verdict import Proved as Proved
     from axiom_jax.verification.verdict import Refuted as Refuted
@@ -104,6 +149,7 @@ _HOME = {
     "axiom_jax.interop.torch.describe": ["pytorch_descriptor"],
     "axiom_jax.interop.torch.reader": ["from_pytorch"],
     "axiom_jax.interop.torch.writer": ["to_pytorch"],
+    "axiom_jax.linting.linter": ["lint"],
     "axiom_jax.model": ["Logits", "Model", "Probabilities", "Sequential", "axiom", "check_shapes", "parameters",
                         "shape_table", "trainable"],
     "axiom_jax.serve.protos": ["generate_grpc_proto"],
@@ -123,9 +169,32 @@ _HOME = {
                                       "WarmupScheduler"],
     "axiom_jax.training.rematerialise": ["checkpoint"],
     "axiom_jax.training.running": ["TrainingResult"],
+    "axiom_jax.verification.domains.algebra.sympy_form": ["to_sympy"],
+    "axiom_jax.verification.domains.smt.smtlib": ["to_smtlib"],
+    "axiom_jax.verification.formulas": ["formula"],
+    "axiom_jax.verification.discharging": ["Discharged", "discharge"],
     "axiom_jax.verification.proof.binding": ["check_certificate"],
+    "axiom_jax.verification.proof.bundle": ["generate_certificate"],
     "axiom_jax.verification.proof.certificate": ["Certificate", "load_certificate", "save_certificate"],
+    "axiom_jax.verification.properties.combining": ["AllOf", "AnyOf", "Custom", "Implies", "Not"],
+    "axiom_jax.verification.properties.convexity": ["Convex"],
+    "axiom_jax.verification.properties.dynamics": ["Avoids", "Lyapunov", "Reaches"],
+    "axiom_jax.verification.properties.equivalence": ["Equivalent"],
+    "axiom_jax.verification.properties.equivariance": ["Equivariant", "Invariant"],
+    "axiom_jax.verification.properties.fairness": ["IndividualFairness"],
+    "axiom_jax.verification.properties.groups": ["DemographicParity", "EqualizedOdds"],
+    "axiom_jax.verification.properties.lipschitz": ["GlobalLipschitz", "GradientBounded", "LocalLipschitz"],
+    "axiom_jax.verification.properties.monotone": ["Monotone"],
+    "axiom_jax.verification.properties.outputs": ["Bounded", "Finite", "NoInf", "NoNaN", "ValidProbabilities"],
+    "axiom_jax.verification.properties.radius": ["certified_radius"],
+    "axiom_jax.verification.properties.robustness": ["Robust"],
+    "axiom_jax.verification.proving": ["UnprovedWarning", "prove"],
+    "axiom_jax.verification.regions": ["L1", "L2", "Box", "Everything", "Linf"],
+    "axiom_jax.verification.results": ["Tested"],
+    "axiom_jax.verification.run": ["verify"],
+    "axiom_jax.verification.spec.forall": ["exists", "forall"],
     "axiom_jax.verification.spec.vnnlib": ["read_vnnlib"],
+    "axiom_jax.verification.telemetry": ["telemetry"],
     "axiom_jax.verification.verdict": ["Claimed", "Proved", "Refuted", "Unknown"],
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

@@ -222,7 +222,7 @@ class _Builder:
         return var
 
 
-Replacement = Callable[..., Any]
+Replacement = Callable[..., Any] | tuple[Callable[..., Any], tuple[Var, ...]]
 
 
 def rewrite(program: Program, choose: Callable[[Program, Equation], Replacement | None]) -> Program:
@@ -230,7 +230,7 @@ def rewrite(program: Program, choose: Callable[[Program, Equation], Replacement 
 
     Args:
         choose: for an equation, a function of its operands (traced in its place, returning its result or a
-            tuple of results), or None to keep it.
+            tuple of results), or None to keep it. With a tuple of earlier variables beside it, a function of those.
 
     Returns:
         A program with the same parameters, inputs and meaning.
@@ -245,12 +245,13 @@ def rewrite(program: Program, choose: Callable[[Program, Equation], Replacement 
     builder.literals = dict(program.literals)
     env = {v: v for v in every}
     for eqn, replacement in zip(program.equations, chosen, strict=True):
-        operands = [env[v] for v in eqn.inputs]
         if replacement is None:
-            kept = Equation(eqn.primitive, tuple(operands), eqn.outputs, eqn.params, eqn.at)
+            kept = Equation(eqn.primitive, tuple(env[v] for v in eqn.inputs), eqn.outputs, eqn.params, eqn.at)
             builder.equations.append(kept)
         else:
-            closed = trace(replacement, *(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in operands))
+            function, wanted = replacement if isinstance(replacement, tuple) else (replacement, eqn.inputs)
+            operands = [env[v] for v in wanted]
+            closed = trace(function, *(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in operands))
             outputs = builder.inline_at(closed, operands, eqn.at)
             env.update(zip(eqn.outputs, outputs, strict=True))
     if builder.captured:

@@ -82,6 +82,26 @@ def verify(
 
 
 @app.command()
+def prove(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help='A statement: "∀x ∈ [0, 1]. sigmoid(x) >= 0.5".')],
+    timeout: TimeoutOption = 10.0,
+    sizes: Annotated[list[str], typer.Option(help="A number for a size: n=3; may be repeated.")] = [],  # noqa: B006
+    model: Annotated[list[str], typer.Option(help="A model that the text calls: NAME=FILE.")] = [],  # noqa: B006
+    no_check: NoCheckOption = False,
+    certificate: Annotated[Path | None, typer.Option(help="Where to write the certificate.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove or refute a statement about all reals and all sizes."""
+    from axiom_jax import _cli_prove as command
+
+    decision = command.prove_text(
+        text, timeout=timeout, check=not no_check, certificate=certificate, sizes=sizes, models=model
+    )
+    print(json.dumps(decision.to_dict())) if as_json else command.show(decision)
+    raise typer.Exit(command.exit_code(decision))
+
+
+@app.command()
 def check(
     certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file.")],
     model: Annotated[str | None, typer.Option(help="The model file that it must be about.")] = None,
@@ -148,6 +168,22 @@ def inspect(
 
     facts = command.inspect(file)
     print(json.dumps(facts)) if as_json else command.show(facts)
+
+
+@app.command()
+def lint(
+    target: Annotated[str, typer.Argument(metavar="FILE.py:NAME", help="In a file; or an .onnx or .axiom file.")],
+    region: Annotated[str | None, typer.Option(help="Where the inputs live: LO,HI.")] = None,
+    backend: Annotated[str | None, typer.Option(help="What it will run on: cpu leaves accelerators out.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what in a model will surprise: shapes, dtypes, numbers, compilation. Exit status 1 if something does."""
+    from axiom_jax import _cli_lint as command
+
+    report = command.run(target, region, backend)
+    print(json.dumps(report.to_dict())) if as_json else command.show(report)
+    raise typer.Exit(REFUTED if report.of("error") or (strict and not report.clean) else PROVED)
 
 
 @app.command()

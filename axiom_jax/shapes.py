@@ -20,7 +20,7 @@ from axiom_jax._shapes_mismatch import Mismatch
 from axiom_jax._shapes_text import shape_text, size_at
 from axiom_jax._trace import as_program, guard_policy, location
 
-__all__ = ["Mismatch", "confirm", "infer", "refusal", "sized", "symbols", "together"]
+__all__ = ["Mismatch", "confirm", "infer", "numbers", "refusal", "sized", "symbols", "together"]
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29)
 WORD = re.compile(r"[A-Za-z_]\w*")
 
@@ -96,7 +96,7 @@ def confirm(fn: Callable[..., Any], specs: Sequence[Any], output: Any, constrain
     Raises:
         ShapeError: they differ: a rule of the tracer does not hold for all sizes.
     """
-    sizes = _numbers((specs, output), constraints)
+    sizes = numbers((specs, output), constraints)
     if not sizes:
         return
     found = infer(fn, *sized(specs, sizes))
@@ -116,7 +116,8 @@ def sized(specs: Any, sizes: dict[str, int]) -> Any:
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(tuple(map(number, s.shape)), s.dtype), specs)
 
 
-def _numbers(specs: Any, constraints: Sequence[str]) -> dict[str, int]:
+def numbers(specs: Any, constraints: Sequence[str] = ()) -> dict[str, int]:
+    """A number for every symbolic size, primes that satisfy the constraints; nothing if none is found."""
     texts = {str(size) for spec in jax.tree.leaves(specs) for size in spec.shape if not isinstance(size, int)}
     names = sorted({word for text in texts for word in WORD.findall(text)} - {"floordiv", "mod", "max", "min"})
     for offset in (0, 60, 500):

@@ -6,6 +6,7 @@ Every layer's neurons are bounded by backward passes (CROWN), in float32 with pr
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ def net(layers: Sequence[int], seed: int = 0):
     rng = np.random.default_rng(seed)
     params = [(rng.standard_normal((m, n)).astype(np.float32) * np.float32(np.sqrt(2 / m)),
                rng.standard_normal(n).astype(np.float32) * np.float32(0.1))
-              for m, n in zip(layers[:-1], layers[1:], strict=True)]  # fmt: skip
+              for m, n in itertools.pairwise(layers)]  # fmt: skip
 
     def apply(params, x):
         for w, b in params[:-1]:
@@ -60,7 +61,8 @@ def main() -> None:
             jax.block_until_ready(crown_boxes(bounding, values, box))
             times.append(time.perf_counter() - start)
         taken = statistics.median(times)
-        print(f"batch {batch:>6}: {batch / taken:>12,.0f} boxes/s, {taken * 1e3:.2f} ms a batch; first call {first:.1f} s")
+        speed = f"{batch / taken:>12,.0f} boxes/s, {taken * 1e3:.2f} ms a batch"
+        print(f"batch {batch:>6}: {speed}; first call {first:.1f} s")
 
 
 if __name__ == "__main__":

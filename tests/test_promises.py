@@ -35,12 +35,6 @@ ROWS = [
     "Certificate scripts", "Verified model zoo", "Layers by name", "Losses by name",
 ]  # fmt: skip
 WAITING = {
-    "Type instability named": "`ax.lint`",
-    "Mathematical notation": "`ax.prove`",
-    "Prove, or else a guard": "`ax.prove`",
-    "Verify properties, with a certificate": "`ax.verify`",
-    "Modes": "`ax.verify`",
-    "Properties": "`ax.verify`",
     "Proof assistants": "export to Coq",
     "Hugging Face": "`ax.from_pretrained`",
     "Distributed training": "many hosts",
@@ -176,6 +170,140 @@ def test_values_show_themselves_in_a_terminal_and_in_a_notebook():
         assert len(out.getvalue()) > 20 and "object at 0x" not in out.getvalue()
         assert value._repr_html_().startswith("<")
     assert "0_Dense" in str(model.summary()) and "67" in str(model.summary())  # 4*8+8 + 8*3+3 parameters
+
+
+@promise("Type instability named")
+def test_a_lint_names_what_is_unstable_with_place_and_fix():
+    def unstable(w, x):
+        return x.astype(jnp.bfloat16).sum() + jnp.log(w)
+
+    vector = jax.ShapeDtypeStruct((3,), "float32")
+    report = ax.lint(unstable, vector, vector)
+    model = ax.Model(lambda p, x: x * p["scale"], {"scale": 2.0})
+    found = {finding.rule: finding for report in (report, ax.lint(model, vector)) for finding in report}
+    assert {"log", "weak-type"} <= set(found)
+    assert all(finding.at and finding.fix for finding in found.values() if finding.severity != "note")
+
+
+@promise("Mathematical notation")
+@pytest.mark.parametrize("text, verdict", [
+    ("∀x ∈ [0,1]. sigmoid(x) >= 0.5", ax.Proved),
+    ("∃x ∈ [0, 1]. x * x == 0.25", ax.Proved),
+    ("∀x, y. x <= y ⟹ relu(x) <= relu(y)", ax.Proved),
+    ("∀x. 0 <= sigmoid(x) ∧ sigmoid(x) <= 1", ax.Proved),
+    ("∀x, ε. ‖ε‖ < 1 ⟹ ‖relu(x + ε)‖ <= ‖relu(x)‖ + 1", (ax.Proved, ax.Unknown)),
+    ("forall x in [-1, 1]. x^2 <= 0.99", ax.Refuted),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Cannot prove")
+def test_mathematical_notation(text, verdict):
+    assert isinstance(ax.prove(text), verdict)
+
+
+@promise("Mathematical notation")
+def test_a_syntax_error_has_a_caret():
+    with pytest.raises(ax.SpecError) as caught:
+        ax.prove("∀x ∈ [0, 1. x >= 0")
+    assert "^" in str(caught.value) and caught.value.fix
+
+
+@promise("Prove, or else a guard")
+def test_what_holds_for_every_size_is_proved():
+    for text in ("∀x. relu(x) >= 0", "∀x. sum(softmax(x)) == 1.0", "∀x. 0 <= sigmoid(x) <= 1"):
+        verdict = ax.prove(text)
+        assert isinstance(verdict, ax.Proved), text
+        assert ax.check_certificate(verdict.certificate).accepted
+
+    @ax.prove
+    def softmax_sums_to_one(x: Float[Array, "n"]):  # noqa: F821
+        return jnp.sum(jax.nn.softmax(x)) == 1.0
+
+    assert isinstance(softmax_sums_to_one.verdict, ax.Proved)
+    assert isinstance(ax.prove("∀x. relu(x) - 5 >= 0"), ax.Refuted)
+
+
+@promise("Prove, or else a guard")
+def test_what_cannot_be_proved_becomes_a_guard():
+    def opaque(x):
+        return jnp.sort(jax.scipy.special.gammaln(jnp.abs(x) + 1)).sum()
+
+    with pytest.warns(UserWarning, match="Cannot prove.*\nAdding runtime assertion instead."):
+        verdict = ax.prove("∀x. opaque(x) >= -1000", names={"opaque": opaque})
+    assert isinstance(verdict, ax.Unknown) and verdict.reason
+    verdict.guard(jnp.ones(3))
+    jax.jit(verdict.guard)(jnp.ones(3))
+
+
+@promise("Prove, or else a guard")
+def test_guards_that_are_theorems_leave_the_program():
+    @ax.axiom
+    def classifier(net: nn.Sequential, x: Float[Array, "batch 3"]) -> ax.Probabilities["batch 2"]:
+        output = net(x)
+        ax.ensure(output >= 0, "not negative")
+        ax.ensure(output.max() <= 0.75, "never sure")
+        return output
+
+    found = ax.discharge(classifier.bind(ax.Sequential(nn.Dense(3, 2), nn.softmax)), watch_output=False)
+    assert found.removed == ("not negative",) and "stays" in repr(found)
+    with pytest.raises(ax.EnsureViolation, match="never sure"):
+        found.model(jnp.full((1, 3), 1e4))
+
+
+@promise("Verify properties, with a certificate")
+def test_verify_generate_save_load_and_check(blobs, tmp_path):
+    x, y = blobs
+    model = ax.train(ax.Sequential(nn.Dense(2, 8), nn.relu, nn.Dense(8, 2)), (x, y), "adam", epochs=20,
+                     progress=False).model  # fmt: skip
+    right = np.flatnonzero(np.asarray(model(x)).argmax(1) == y)[:3]
+    x, y = x[right], y[right]
+    result = ax.verify(model, properties=[ax.Robust("1/1000"), ax.Finite()], data=(x, y))
+    assert not result.passed and {item.verdict for item in result.items} <= {"proved", "claimed", "refuted", "tested",
+                                                                             "unknown"}  # fmt: skip
+    proved = ax.verify(model, properties=[ax.Robust("1/1000")], data=(x, y))
+    assert proved.passed and len(proved.to_dataframe()) == len(proved.items)
+    path = tmp_path / "certificate.cert"
+    ax.save_certificate(ax.generate_certificate(model, proved, author="a test"), path)
+    ax.check_certificate(ax.load_certificate(path), model).raise_if_rejected()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    assert not ax.check_certificate(path).accepted
+
+
+@promise("Modes")
+@pytest.mark.parametrize("mode", ["quick", "standard", "thorough", "exhaustive"])
+def test_modes(mode):
+    model = ax.Sequential(nn.Dense(2, 2), nn.relu)
+    result = ax.verify(model, ax.Bounded(0, 1000), region=ax.Box(-1, 1), mode=mode)
+    assert result.passed and result.mode == mode
+
+
+@promise("Properties")
+def test_every_property_by_name_is_answered():
+    net = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 2))
+    other = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 2), seed=1)
+    probable = ax.Sequential(nn.Dense(2, 3), nn.softmax)
+    box = ax.Box(-1, 1)
+    asked = [
+        (net, ax.Bounded(-100, 100)), (net, ax.NoNaN()), (net, ax.NoInf()), (net, ax.Finite()),
+        (net, ax.Robust("1/100")), (net, ax.Robust("1/100", norm=2)), (net, ax.LocalLipschitz(1000)),
+        (net, ax.GlobalLipschitz(1000)), (net, ax.Monotone([0])), (net, ax.IndividualFairness(1)),
+        (net, ax.Equivalent(other, "1/10")), (net, ax.AllOf(ax.Bounded(-100, 100), ax.Finite())),
+        (net, ax.AnyOf(ax.Bounded(-100, 100), ax.Bounded(0, 1))),
+        (net, ax.Implies(ax.Bounded(0, 1), ax.Bounded(-1, 1))), (probable, ax.ValidProbabilities()),
+    ]  # fmt: skip
+    for model, prop in asked:
+        result = ax.verify(model, prop, region=box, data=np.zeros((1, 2), np.float32), mode="quick")
+        assert result.items, prop
+        for item in result.items:
+            assert item.verdict in ("proved", "claimed", "refuted", "tested", "unknown")
+            assert (item.verdict == "proved") <= bool(item.levels)
+    assert ax.verify(probable, ax.ValidProbabilities(), region=box, mode="quick").passed
+    rows = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    rows[:, 0] = rows[:, 0] > 0
+    labels = (rows[:, 1] > 0).astype(int)
+    for prop in (ax.DemographicParity(0), ax.EqualizedOdds(0)):
+        tested = ax.verify(net, prop, data=(rows, labels), mode="quick")
+        assert not tested.passed and {item.verdict for item in tested.items} == {"tested"}
 
 
 @promise("Proof certificates")

@@ -6,7 +6,6 @@ Exit 0 `accepted`, 1 `rejected: reason`, 2 `unreadable: reason` or bad usage. No
 format is docs/certificate-format.md; the mathematics is weak duality, with every rounding towards the weaker bound.
 """
 # fmt: off
-
 from __future__ import annotations
 
 import base64
@@ -35,24 +34,19 @@ Tensors = dict[str, tuple[str, list[int], bytes]]  # dtype, shape, little-endian
 
 class Unreadable(Exception):
     """The bytes are no certificate of a known version."""
-
 class Rejected(Exception):
     """A certificate that does not prove its claim, or whose payload is malformed."""
-
 def need(condition: bool, reason: str) -> None:
     if not condition:
         raise Rejected(reason)
-
 # --- JSON -------------------------------------------------------------------------------------------------------------
 def parse_json(text: str, refusal: type[Exception]) -> Any:
     try:
         return json.loads(text, parse_float=int, parse_constant=int)  # int("1.5") and int("NaN") raise ValueError
     except (ValueError, RecursionError) as error:
         raise refusal(f"not JSON as the format asks: {str(error)[:200]!r}") from None
-
 def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-
 def open_envelope(data: bytes) -> dict[str, Any]:
     """The payload of a certificate, after its form and digest were checked."""
     if len(data) > MAX_BYTES or not data.isascii():
@@ -71,41 +65,34 @@ def open_envelope(data: bytes) -> dict[str, Any]:
 def fields(value: Any, keys: Iterable[str], what: str) -> dict[str, Any]:
     need(type(value) is dict and set(value) == set(keys), f"{what} must have the keys {', '.join(sorted(keys))}")
     return value
-
 def elements(value: Any, what: str) -> list[Any]:
     need(type(value) is list, f"{what} is not a list")
     return value
-
 def integer(value: Any, low: int, high: int, what: str) -> int:
     need(type(value) is int and low <= value < high, f"{what} is not an integer in its range")
     return value
-
 def matched(value: Any, pattern: str, what: str) -> re.Match[str]:
     match = re.fullmatch(pattern, value) if type(value) is str and len(value) <= 2000 else None
     if match is None:
         raise Rejected(f"{what} is not written as the format asks")
     return match
-
 def volume(shape: Any, what: str) -> int:
     size = 1
     for axis in elements(shape, what):
         size *= integer(axis, 1, MAX_SIZE + 1, what)
         need(size <= MAX_SIZE, f"{what} is too large")
     return size
-
 # --- Numbers ----------------------------------------------------------------------------------------------------------
 def rational(value: Any, what: str) -> Fraction:
     match = matched(value, "(0|-?[1-9][0-9]*)(?:/([1-9][0-9]*))?", what)
     p, q = int(match[1]), int(match[2] or 1)
     need(match[2] is None or (q > 1 and gcd(p, q) == 1), f"{what} is not in lowest terms")
     return Fraction(p, q)
-
 def float_hex(value: Any, what: str) -> Fraction:
     if value in ("0x0.0p+0", "-0x0.0p+0"):
         return Fraction(0)
     match = matched(value, r"(-?)0x1\.([0-9a-f]{13})p(\+0|[+-][1-9][0-9]{0,2})", what)
     return int(match[1] + "1") * ((1 << 52) + int(match[2], 16)) * Fraction(2) ** (int(match[3]) - 52)
-
 def round_to_float32(value: Fraction) -> Fraction:
     """RN32: the nearest float32, ties to even, subnormals kept; what rounds to infinity is rejected."""
     exponent = value.numerator.bit_length() - value.denominator.bit_length()
@@ -115,14 +102,10 @@ def round_to_float32(value: Fraction) -> Fraction:
     rounded = round(value / unit) * unit  # `round` takes ties to even
     need(abs(rounded) < 1 << 128, "a number is too large for float32")
     return rounded
-
 def ceil_shift(value: int, bits: int) -> int:
     return -(-value >> bits)
-
-# --- exp, logistic, tanh: enclosures, and lines below and above -------------------------------------------------------
-# floor(2^256 ln 2)
-LN2 = 0xB17217F7D1CF79ABC9E3B39803F2F6AF40F343267298B62D8A0D175B8BAAFA2B
-
+# --- Smooth functions: enclosures, and lines below and above ----------------------------------------------------------
+LN2 = 0xB17217F7D1CF79ABC9E3B39803F2F6AF40F343267298B62D8A0D175B8BAAFA2B  # floor(2^256 ln 2)
 def exp_bounds(x: int, bits: int) -> tuple[int, int]:
     """Integers (a, b) with a <= 2^bits exp(x / 2^bits) <= b; bits <= 256."""
     need(x <= 1024 << bits, "exp of more than 1024")
@@ -148,27 +131,29 @@ def logistic_bounds(x: int, bits: int) -> tuple[int, int]:
     if x < 0:
         return (low << bits) // (one + low), -((-high << bits) // (one + high))
     return (one << bits) // (one + high), -((-one << bits) // (one + low))
-
 def tanh_bounds(x: int, bits: int) -> tuple[int, int]:
     """The same for tanh(x) = 2 logistic(2x) - 1."""
     low, high = logistic_bounds(2 * x, bits)
     return 2 * low - (1 << bits), 2 * high - (1 << bits)
 
-FUNCTIONS = {"exp": exp_bounds, "logistic": logistic_bounds, "tanh": tanh_bounds}
-
+# The same for x^2, 1 / x with x > 0, and the square root of x >= 0.
+FUNCTIONS = {"exp": exp_bounds, "logistic": logistic_bounds, "tanh": tanh_bounds,
+             "square": lambda x, bits: (x * x >> bits, ceil_shift(x * x, bits)),
+             "reciprocal": lambda x, bits: ((1 << 2 * bits) // x, -((-1 << 2 * bits) // x)),
+             "sqrt": lambda x, bits: (isqrt(x << bits), isqrt(x << bits) + 1)}
 def tangent(op: str, p: int) -> tuple[int, int, int]:
     """At p (2^-G) a lower bound of f and bounds of f', at 2^-H: exp' = exp, logistic' = f (1 - f)."""
-    low, high = FUNCTIONS[op](p << (H - G), H)
-    one = 1 << H
+    (low, high), one = FUNCTIONS[op](p << (H - G), H), 1 << H
     return (low, low, high) if op == "exp" else (low, low * max(one - high, 0) >> H, ceil_shift(high * (one - low), H))
-
 def line(op: str, l: int, u: int, above: bool) -> tuple[int, int]:
     """A line below or above f on [l, u] (at 2^-G): (s, t) at 2^-P and 2^-H with f(z) >= s z + t, or <=.
-
-    Any s would do; t is certified. exp is convex; logistic'' = f' (1 - 2 f), so logistic is convex below 0 and concave
-    above. For a line below: where f is concave, f(z) - s z is least at an end; where it is convex, it is at least
-    f(p) - s p + (f'(p) - s) (z - p), and that is least at an end, too.
+    Any s would do; t is certified. exp and 1 / z are convex, sqrt is concave; logistic'' = f' (1 - 2 f), so logistic is
+    convex below 0 and concave above. For a line below: where f is concave, f(z) - s z is least at an end; where it is
+    convex, it is at least f(p) - s p + (f'(p) - s) (z - p), and that is least at an end, too. For c > 0,
+    1 / z + c z >= 2 sqrt(c) and sqrt(z) <= c z + 1 / (4 c).
     """
+    if op == "square":  # (z - l) (z - u) <= 0 and (z - (l + u) / 2)^2 >= 0
+        return l + u, -(l * u if above else ceil_shift((l + u) ** 2, 2))
     if op == "tanh":  # tanh(z) = 2 logistic(2z) - 1
         s, t = line("logistic", 2 * l, 2 * u, above)
         return 4 * s, 2 * t - (1 << H)
@@ -177,6 +162,12 @@ def line(op: str, l: int, u: int, above: bool) -> tuple[int, int]:
         return s, (1 << H) - t
     (left, left_above), (right, right_above) = FUNCTIONS[op](l << (H - G), H), FUNCTIONS[op](u << (H - G), H)
     s = (right - left) // max(u - l, 1)
+    if op == "reciprocal" and not above:
+        s = -((1 << (P + 2 * G)) // (l * u))
+        return s, 2 * isqrt(-s << (2 * H - P))
+    if op == "sqrt":
+        c = max((1 << (P + H - 1)) // max(FUNCTIONS[op]((l + u) << (H - G - 1), H)[0], 1), 1)
+        return (c, -((-1 << (P + H)) // (4 * c))) if above else (s, min(left - s * l, right - s * u))
     if above:
         return s, max(left_above - s * l, right_above - s * u)
     bend = u if op == "exp" else min(max(l, 0), u)  # convex on [l, bend], concave on [bend, u]
@@ -191,18 +182,15 @@ def line(op: str, l: int, u: int, above: bool) -> tuple[int, int]:
     s = steep >> (H - P) if p > l else s
     t = value - s * p + min((d - (s << (H - P))) * (z - p) >> G for d in (steep, steeper) for z in (l, bend))
     return s, t if bend == u else min(t, right - s * u)
-
 # --- Vectors: constants, points and boxes -----------------------------------------------------------------------------
 def outward(a: Vector, bits: int) -> Vector:
     lo, hi, den = a
     return [(x << bits) // den for x in lo], [-((-x << bits) // den) for x in hi], 1 << bits
-
 def plus(a: Vector, b: Vector) -> Vector:
     den = lcm(a[2], b[2])
     if a[2] != b[2]:
         a, b = (([x * (den // v[2]) for x in v[0]], [x * (den // v[2]) for x in v[1]], den) for v in (a, b))
     return list(map(add, a[0], b[0])), list(map(add, a[1], b[1])), den
-
 def bilinear(a: Vector, b: Vector, product: Callable[[list[int], list[int]], list[int]]) -> Vector:
     """`product` of enclosures: |xy - mn| <= r |n| + |m| s + r s where |x - m| <= r and |y - n| <= s."""
     (m, r), (n, s) = ((list(map(add, v[0], v[1])), list(map(sub, v[1], v[0]))) for v in (a, b))  # twice
@@ -211,7 +199,6 @@ def bilinear(a: Vector, b: Vector, product: Callable[[list[int], list[int]], lis
         radius = list(map(add, product(r, [abs(y) + e for y, e in zip(n, s, strict=True)]), product([*map(abs, m)], s)))
         lo, hi = list(map(sub, lo, radius)), list(map(add, hi, radius))
     return lo, hi, 4 * a[2] * b[2]
-
 def reciprocal(b: Vector) -> Vector:
     """1 / b: exact if b is and has few distinct values, so that a common denominator stays small."""
     lo, hi, den = b
@@ -221,7 +208,6 @@ def reciprocal(b: Vector) -> Vector:
         inverse = [den * (common // x) for x in lo]
         return inverse, inverse, common
     return [(den << POINT_BITS) // y for y in hi], [-((-den << POINT_BITS) // x) for x in lo], 1 << POINT_BITS
-
 # --- The network: safetensors and program -----------------------------------------------------------------------------
 def read_safetensors(blob: bytes) -> Tensors:
     """The tensors of a safetensors file; their bytes must follow each other without gap or overlap."""
@@ -260,12 +246,12 @@ class Node:
     operand, index or None, sign): the value is the sum of sign * operand[index], where index -1 reads 0."""
     def __init__(self, op: str, of: list[int], size: int, constant: bool) -> None:
         self.op, self.of, self.size, self.constant, self.source = op, of, size, constant, 0
-        self.shape: list[int] = []
+        self.shape, self.pair = list[int](), False  # of a matmul; whether it is a product of two variables, or a gate
         self.terms: list[tuple[int, list[int] | None, int]] = []
 
 FIELDS = {"input": "size", "tensor": "name", "matmul": "of shape", "view": "of map shape source", "take": "index of"}
-OPERANDS = {"input": 0, "tensor": 0, "matmul": 2, "add": 2, "sub": 2, "mul": 2, "div": 2, "view": 1, "take": 1,
-            "neg": 1, "relu": 1, "tanh": 1, "logistic": 1, "exp": 1, "sqrt": 1, "rsqrt": 1, "concat": None}
+OPERANDS = {"input": 0, "tensor": 0, "matmul": 2, "add": 2, "sub": 2, "mul": 2, "div": 2, "gate": 2, "view": 1,
+            "take": 1, "neg": 1, "relu": 1, "rsqrt": 1, "concat": None} | dict.fromkeys(FUNCTIONS, 1)
 
 def parse_node(raw: Any, nodes: list[Node], tensors: Tensors) -> Node:
     """Validate a node whose operands are among `nodes`."""
@@ -305,8 +291,9 @@ def parse_node(raw: Any, nodes: list[Node], tensors: Tensors) -> Node:
             start += size
     else:
         need(len(set(sizes)) == 1, f"{here} has operands of different sizes")
-        need(op != "mul" or a.constant or b.constant, f"{here} multiplies two numbers that depend on the input")
-        need(op not in ("div", "sqrt", "rsqrt") or b.constant, f"{here} takes its last operand constant only")
+        need(op not in ("div", "rsqrt") or b.constant, f"{here} takes its last operand constant only")
+        need(op != "gate" or not a.constant, f"{here} takes no constant to decide by")
+        node.pair = op == "gate" or (op == "mul" and not a.constant and not b.constant)
         signs = {"add": (1, 1), "sub": (1, -1), "neg": (-1,)}.get(op, ())
         node.terms = [(place, None, sign) for place, sign in enumerate(signs)]
     return node
@@ -345,18 +332,25 @@ def evaluate_node(node: Node, args: list[Vector], bits: int) -> Vector:
         return [x if x > 0 else 0 for x in lo], [x if x > 0 else 0 for x in hi], den
     if node.op in ("mul", "div"):
         other = args[1] if node.op == "mul" else reciprocal(args[1])
-        return bilinear(args[0], other, lambda a, b: list(map(mul, a, b)))
+        corners = [list(map(mul, a, b)) for a in (lo, hi) for b in other[:2]]
+        found = list(map(min, *corners)), list(map(max, *corners)), den * other[2]
+        return outward(found, bits) if node.pair and found[2] >> 4096 else found
+    if node.op == "gate":  # v where g > 0, 0 where g < 0, and all between where g = 0
+        ends = [[v if l > 0 else of(v, 0) if u >= 0 else 0 for l, u, v in zip(lo, hi, end, strict=True)]
+                for of, end in ((min, args[1][0]), (max, args[1][1]))]
+        return ends[0], ends[1], args[1][2]
     if node.op == "matmul":
         m, k, n = node.shape
         return bilinear(args[0], args[1], lambda a, w: [
             sum(map(mul, a[r : r + k], w[j::n])) for r in range(0, m * k, k) for j in range(n)])
-    if node.op in ("sqrt", "rsqrt"):
-        need(min(lo) > 0, "a square root of what may not be positive")
-        lo, hi, _ = outward(args[0], 2 * POINT_BITS)
-        root = [isqrt(x) for x in lo], [isqrt(x) + 1 for x in hi], 1 << POINT_BITS
-        return root if node.op == "sqrt" else reciprocal(root)
-    (lo, hi, den), f = outward(args[0], bits), FUNCTIONS[node.op]
-    return [f(x, bits)[0] for x in lo], [f(x, bits)[1] for x in hi], den
+    (lo, hi, den), f = outward(args[0], bits), FUNCTIONS["sqrt" if node.op == "rsqrt" else node.op]
+    if node.op in ("sqrt", "rsqrt", "reciprocal"):
+        need(min(lo) >= (node.op != "sqrt"), f"a {node.op} of what may not be positive")
+    if node.op == "square":
+        lo, hi = [max(l, -u, 0) for l, u in zip(lo, hi, strict=True)], [max(-l, u) for l, u in zip(lo, hi, strict=True)]
+    lo, hi = (hi, lo) if node.op == "reciprocal" else (lo, hi)
+    found = [f(x, bits)[0] for x in lo], [f(x, bits)[1] for x in hi], den
+    return reciprocal(found) if node.op == "rsqrt" else found
 
 class Network:
     """A validated program with its tensors; only what the output needs is computed."""
@@ -379,11 +373,13 @@ class Network:
         for k in self.order:
             node, known = self.nodes[k], [i for i in self.nodes[k].of if i in self.constants]
             self.compiled.setdefault(k, None)
-            if node.op in ("relu", *FUNCTIONS):
-                self.feeding[node.of[0]] = self.feeding.get(node.of[0], False) or node.op != "relu"
-            elif node.terms:
+            for place, i in enumerate(node.of if node.pair or node.op in ("relu", *FUNCTIONS) else ()):
+                if i not in known:  # of a relu, and of what decides a gate, only the sign matters
+                    smooth = (node.op, place) not in (("relu", 0), ("gate", 0))
+                    self.feeding[i] = self.feeding.get(i, False) or smooth
+            if node.terms or node.pair:
                 self.compiled.update((i, outward(self.constants[i], G)) for i in known)
-            else:
+            elif known:
                 constant = self.constants[known[0]] if node.op != "div" else reciprocal(self.constants[known[0]])
                 self.compiled[k] = Matrix(constant, node.shape) if node.op == "matmul" else constant
 
@@ -419,7 +415,6 @@ def load_network(model: Any, blob: bytes) -> Network:
         if nodes[-1].op == "tensor":
             constants[len(nodes) - 1] = decode_float32(tensors[raw["name"]][2], raw["name"])
     return Network(nodes, integer(program["output"], 0, len(nodes), "program.output"), constants)
-
 # --- Matrices of integers, a row packed in one big integer ------------------------------------------------------------
 class Matrix:
     """A constant k x n matrix on a grid: v <= 2^bits w <= v + error, with integers |v| < 2^62. A row v is packed in one
@@ -440,13 +435,11 @@ class Matrix:
     def total(self, which: int, factors: list[int]) -> int:
         """The packed sum of factor * row."""
         return sum(factor * row for factor, row in zip(factors, self.packed[which], strict=True) if factor)
-
     def backward(self, multipliers: list[int]) -> tuple[list[int], bool]:
         """floor(multipliers times transpose / 2^bits), and whether that is inexact."""
         if max(max(multipliers), -min(multipliers)) * self.most[1] < 1 << (63 + self.bits):
             return floors(self.total(2, multipliers), self.bits, self.width)
         return [sum(map(mul, multipliers, row)) >> self.bits for row in self.plain[0]], True
-
     def forward(self, a: Vector) -> tuple[Vector, list[tuple[int, int]]]:
         """Bounds of a @ w for a at 2^-G; and for each row of `a`, at 2^-H, what backward passes need: the sum of
         min(0, a), which rounding multipliers on it down by a unit may cost; and error * sum |a|."""
@@ -473,18 +466,15 @@ def slots(count: int, shift: int) -> tuple[Struct, int, int]:
     """The layout of 128-bit slots with a signed word below in each, 2^(64 + shift) and 2^shift - 1 in every slot."""
     ones = int.from_bytes((b"\1" + bytes(15)) * count, "little")
     return Struct("<" + "q8x" * count), ones << (64 + shift), ones * ((1 << shift) - 1)
-
 def pack(row: list[int]) -> int:
     """The sum of row[i] 2^(128 i)."""
     layout, offset, _ = slots(len(row), 0)
     return int.from_bytes(layout.pack(*[x + (1 << 62) for x in row]), "little") - (offset >> 2)
-
 def floors(total: int, shift: int, count: int) -> tuple[list[int], bool]:
     """Every slot of a packed sum, shifted right, and whether that dropped a bit. Slots must be < 2^(63 + shift)."""
     layout, offset, dropped = slots(count, shift)
     total += offset  # makes every slot positive, so that none borrows, and lies above the word that is read
     return list(layout.unpack((total >> shift).to_bytes(16 * count, "little"))), total & dropped != 0
-
 # --- Bounding ---------------------------------------------------------------------------------------------------------
 class Bounds:
     """Enclosures at 2^-G of the nodes over one box, and what backward passes need of them."""
@@ -531,7 +521,6 @@ def sweep(net: Network, box_lo: list[int], box_hi: list[int], inherited: Bounds 
 
 def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]]) -> int:
     """A lower bound at 2^-(P + H), over the box of `bounds`, of the sum of multiplier * value over the pending nodes.
-
     Each step moves multipliers (at 2^-P) from a node to its operands and adds a constant, such that the sum grows
     nowhere in the box. Source: Zhang et al. 2018, CROWN, arXiv 1811.00866, and weak duality.
     """
@@ -563,6 +552,20 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]]) -> 
                 if any(part):
                     new[r * compiled.width : (r + 1) * compiled.width], inexact = compiled.backward(part)
                     constant += (below if inexact else 0) - (error and error * sum(map(abs, part)))
+        elif node.pair:
+            ends = [end for i in node.of for end in (bounds.values.get(i) or net.compiled[i])[:2]]
+            other, rows = [0] * len(row), zip(row, *ends, strict=True)
+            for j, (x, l, u, low, high) in enumerate(rows):  # any s and t will do: what is left is least at a corner
+                if node.op == "mul":
+                    new[j], other[j] = s, t = x * (low + high) >> (G + 1), x * (l + u) >> (G + 1)
+                    constant += min((x * a * b >> G) - s * a - t * b for a in (l, u) for b in (low, high)) << (H - G)
+                elif l > 0 or u < 0:
+                    other[j] = x if l > 0 else 0
+                else:  # t v or (x - t) v is left, or what lies between
+                    least, most = min(low, 0), max(high, 0)
+                    other[j] = t = x * (-least if x > 0 else most) // max(most - least, 1)
+                    constant += min(f * b for f in (-t, x - t) for b in (low, high)) << (H - G)
+            targets = [(node.of[0], new), (node.of[1], other)]
         elif node.op == "relu":
             (active, unstable), loss = bounds.split[source], 0
             for j in active:
@@ -598,7 +601,6 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]]) -> 
                 pending[i] = part
     last = zip(pending.pop(0, ()), bounds.box_lo, bounds.box_hi, strict=False)
     return constant + sum([x * (l if x > 0 else u) for x, l, u in last])
-
 # --- The property and its proofs --------------------------------------------------------------------------------------
 class Atom:
     """sum c x + sum d y <= threshold, or < if strict."""
@@ -611,13 +613,11 @@ class Atom:
             pairs = elements(raw[side], f"the {side}s of an atom")
             need(all(type(pair) is list and len(pair) == 2 for pair in pairs), "a term of an atom is not a pair")
             self.sides.append([(integer(i, 0, size, f"an {side}"), rational(c, "a coefficient")) for i, c in pairs])
-
     def holds(self, point: list[Fraction], outputs: list[tuple[Fraction, Fraction]]) -> bool:
         """Whether it surely holds at a point."""
         total = sum([c * point[i] for i, c in self.sides[0]], Fraction(0))
         total += sum([max(d * outputs[j][0], d * outputs[j][1]) for j, d in self.sides[1]])
         return total < self.threshold or (total == self.threshold and not self.strict)
-
     def margin(self, net: Network, bounds: Bounds) -> Fraction:
         """A lower bound of the left side over the box, less the threshold."""
         pending, slack = dict[int, list[int]](), 0
@@ -700,7 +700,6 @@ def check_point(net: Network, cases: list[Case], proof: dict[str, Any]) -> str:
     outputs = net.evaluate(point)
     need(any(all(a.holds(point, outputs) for a in d) for d in case.unsafe), "the point is not shown to be unsafe")
     return f"evaluated at a point of {'float32 values' if deployed else 'rational numbers, which are not all float32'}"
-
 # --- The verdict ------------------------------------------------------------------------------------------------------
 def read_weights(raw: Any, folder: str | None) -> bytes:
     """The bytes of the safetensors file, from inside the certificate or from the file beside it."""
@@ -722,8 +721,7 @@ def read_weights(raw: Any, folder: str | None) -> bytes:
 
 def judge(data: bytes, folder: str | None, result: Result) -> list[str]:
     """Check everything; what was proved, in words."""
-    payload = open_envelope(data)
-    fields(payload, ("claim", "levels", "meta", "model", "proof", "property", "weights"), "payload")
+    payload = fields(open_envelope(data), "claim levels meta model proof property weights".split(), "payload")
     model, proof, asked = payload["model"], payload["proof"], fields(payload["property"], ("cases", "text"), "property")
     need(payload["levels"] == ["real"], 'unknown levels: version 1 has ["real"]')
     need(type(payload["meta"]) is dict and type(asked["text"]) is str, "meta is no object or text no string")
@@ -762,7 +760,6 @@ def judge(data: bytes, folder: str | None, result: Result) -> list[str]:
 
 def show(value: Fraction | None) -> str:
     return "none" if value is None else f"{Decimal(value.numerator) / Decimal(value.denominator):.6g}"
-
 def check(data: bytes, folder: str | None = None) -> Result:
     """Judge the bytes of a certificate; `folder` is where its weights file may lie. It raises nothing."""
     result = Result()

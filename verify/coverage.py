@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from axiom_jax.verification.domains.curves import ELEMENTWISE
 from axiom_jax.verification.domains.interval import interval
 from axiom_jax.verification.domains.linear import BILINEAR, FIRST_OPERAND, LINEAR
+from axiom_jax.verification.gating import COMPARISONS, LOGIC
 from axiom_jax.verification.lowering import LOWERINGS
 from axiom_jax.verification.proof.ir import MOVES, ir
 from axiom_jax.verification.relax import relaxation
@@ -14,14 +16,17 @@ Primitives of JAX by domain, made from the rule tables (`pytest --update-golden`
 refused by name and line, never guessed.
 
 * **interval**: interval bounds.
-* **linear**: backward linear bounds; *transpose* passes a linear primitive by its own transpose, *one variable* does so
-  where only one operand varies, *lines* encloses a nonlinear one between two, *rewritten* expresses it by `max(x, 0)`.
-* **certificate**: what the checker can be told; *constants* only of values that do not depend on the input.
+* **linear**: backward linear bounds; *transpose* passes a linear primitive by its own transpose, *planes* bounds a
+  product of two variables (and passes one of a known value by its transpose), *lines* encloses a nonlinear one
+  between two, *rewritten* expresses it by others, *decides* turns what a comparison decides into gates, *curve* takes
+  an elementwise function of one variable whole, *interval* ends the bound at the primitive's interval.
+* **certificate**: what the checker can be told.
 
 | primitive | interval | linear | certificate |
 |---|---|---|---|
 """
-CONSTANTS_ONLY = {"sqrt", "rsqrt", "integer_pow"}
+DECIDES = COMPARISONS | LOGIC | {"sign", "select_n", "is_finite", "reduce_and", "reduce_or"}  # written with gates
+SIMPLIFIED = {"add_any", "square", "sign"}  # on the way to gates
 
 
 def coverage() -> str:
@@ -42,16 +47,19 @@ def _mark(present: bool) -> str:
 def _linear(name: str) -> str:
     kinds: list[tuple[str, Callable[[str], bool]]] = [
         ("lines", lambda n: n in relaxation.rules),
-        ("rewritten", lambda n: n in LOWERINGS),
-        ("transpose", lambda n: n in LINEAR or n == "select_n"),
-        ("one variable", lambda n: n in BILINEAR or n in FIRST_OPERAND),
+        ("decides", lambda n: n in DECIDES),
+        ("rewritten", lambda n: n in LOWERINGS or n == "square"),
+        ("transpose", lambda n: n in LINEAR or n in FIRST_OPERAND),
+        ("planes", lambda n: n in BILINEAR),
+        ("curve", lambda n: n in ELEMENTWISE),
+        ("interval", lambda n: n in interval.rules),
     ]
     return next((word for word, holds in kinds if holds(name)), "")
 
 
 def _certificate(name: str) -> str:
-    if name in CONSTANTS_ONLY:
-        return "constants"
-    if name in LOWERINGS and name not in ir.rules:
+    if name in DECIDES:
+        return "decides"
+    if (name in LOWERINGS or name in SIMPLIFIED) and (name not in ir.rules or name == "rsqrt"):
         return "rewritten"
     return _mark(name in ir.rules or name in MOVES)

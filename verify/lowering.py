@@ -1,8 +1,8 @@
-"""What the verifier sees: a program whose only piecewise-linear primitive is relu.
+"""What the verifier sees: a program whose only piecewise-linear primitives are relu and gate.
 
-Maxima, clamps, absolute values and pooling windows are written with `max(x, 0)`, so
-that every domain, the search and the certificate speak of the same neurons. Over the
-real numbers nothing changes. Rules are functions of the equation's operands.
+Maxima, clamps, absolute values and pooling windows are written with `max(x, 0)`, what a comparison decides with
+gates (`gating`), softmax by differences (`shifting`), so that every domain, the search and the certificate speak of
+the same neurons. Over the real numbers nothing changes. Rules are functions of the equation's operands.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,8 @@ import numpy as np
 from jax import lax
 
 from axiom_jax._program import Equation, Program, Replacement, Var, rewrite
+from axiom_jax.verification.gating import gated, settled
+from axiom_jax.verification.shifting import shifted
 
 LOWERINGS: dict[str, Callable[[Program, Equation], Replacement | None]] = {}
 
@@ -25,7 +27,20 @@ def lower(program: Program) -> Program:
     >>> [eqn.primitive.name for eqn in lower(program).equations]
     ['mul', 'sub', 'max', 'add', 'sub', 'max', 'sub']
     """
-    return rewrite(program, _choose)
+    return rewrite(rewrite(prepare(program), gated), _choose)
+
+
+def prepare(program: Program) -> Program:
+    """The part of lowering that serves every domain: softmax by differences, and choices that real numbers settle.
+
+    Real numbers are never NaN: `where(isnan(x), a, b)` is b, `where(isfinite(x), a, b)` is a.
+
+    >>> from axiom_jax._program import build
+    >>> program, _ = build(lambda _, x: jnp.where(jnp.isnan(x), 0.0, x * 2), (), jnp.ones(3))
+    >>> [eqn.name for eqn in prepare(program).equations]
+    ['mul']
+    """
+    return rewrite(program, lambda p, eqn: shifted(p, eqn) or settled(p, eqn))
 
 
 def _choose(program: Program, eqn: Equation) -> Replacement | None:
@@ -158,6 +173,43 @@ def _pick(x: Any, positions: np.ndarray, axis: int) -> Any:
     return jnp.concatenate([lax.slice_in_dim(x, int(p), int(p) + 1, 1, axis) for p in positions], axis)
 
 
-@_lowering("square")
-def _square(program: Program, eqn: Equation) -> Replacement:
-    return lambda x: lax.integer_pow(x, 2)
+@_lowering("div")
+def _div(program: Program, eqn: Equation) -> Replacement | None:
+    """By a variable: times its reciprocal."""
+    if eqn.inputs[1] not in program.varying or eqn.output.dtype != np.float32:
+        return None
+    return lambda x, y: x * lax.integer_pow(y, -1)
+
+
+@_lowering("integer_pow")
+def _integer_pow(program: Program, eqn: Equation) -> Replacement | None:
+    """Even powers are squares of powers, negative ones reciprocals; a cube is a square times its base."""
+    y = eqn.params["y"]
+    if y in (-1, 2):
+        return None
+    if y < 0:
+        return lambda x: lax.integer_pow(lax.integer_pow(x, -y), -1)
+    if y < 2:
+        return lambda x: x if y else jnp.ones_like(x)
+    half = lambda x: lax.integer_pow(lax.integer_pow(x, y // 2), 2) if y > 3 else lax.integer_pow(x, 2)
+    return (lambda x: half(x) * x) if y % 2 else half
+
+
+@_lowering("rsqrt")
+def _rsqrt(program: Program, eqn: Equation) -> Replacement:
+    return lambda x: lax.integer_pow(jnp.sqrt(x), -1)
+
+
+@_lowering("expm1")
+def _expm1(program: Program, eqn: Equation) -> Replacement:
+    return lambda x: jnp.exp(x) - 1
+
+
+@_lowering("log1p")
+def _log1p(program: Program, eqn: Equation) -> Replacement:
+    return lambda x: jnp.log(1 + x)
+
+
+@_lowering("exp2")
+def _exp2(program: Program, eqn: Equation) -> Replacement:
+    return lambda x: jnp.exp(x * jnp.float32(np.log(2)))

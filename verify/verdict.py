@@ -6,7 +6,7 @@ what was tried and what is left.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -63,70 +63,179 @@ def number(x: Fraction) -> str:
     return rounded.hex() if abs(rounded) != float("inf") and Fraction(rounded) == x else str(x)
 
 
-@dataclass(frozen=True)
-class Proved:
-    """The checker accepted `certificate` (a `proof.certificate.Certificate`) at these levels."""
+@dataclass(frozen=True, repr=False)
+class Point:
+    """Values of the variables of a ∀ statement at which it does not hold.
 
-    certificate: Any
-    levels: tuple[str, ...] = ("real",)
+    Args:
+        values: (name, exact numbers as nested tuples, or one number) of each variable.
+        executed: what JAX computed there in float32, for people.
+        kind: `"real-cex"`: the statement is false there over exact real arithmetic.
+        sizes: what the names of sizes are there.
+    """
+
+    values: tuple[tuple[str, Any], ...]
+    executed: str = ""
+    kind: str = "real-cex"
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def __getitem__(self, name: str) -> Any:
+        """A variable's value, as a float32 array; `values` has it exactly."""
+        import numpy as np
+
+        return np.array(dict(self.values)[name], dtype=object).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a network's counterexample: flat inputs in C order, and `variables` with the values of each."""
+        flat = {name: [number(x) for x in _flat(value)] for name, value in self.values}
+        inputs = [x for values in flat.values() for x in values]
+        return {"kind": self.kind, "inputs": inputs, "outputs": [], "variables": flat, "sizes": dict(self.sizes)}
 
     def facts(self) -> Facts:
         """Title and rows of its table."""
-        return "proved", [("levels", ", ".join(self.levels)), *_about(self.certificate)]
+        rows = [(name, _values(value)) for name, value in (*self.sizes, *self.values)]
+        executed = [("executed", self.executed)] if self.executed else []
+        return "counterexample", [*rows, *executed, ("judged", f"in exact arithmetic ({self.kind})")]
+
+    def __repr__(self) -> str:
+        return ", ".join(f"{name} = {_values(value)}" for name, value in (*self.sizes, *self.values))
+
+    __rich__, _repr_html_ = rich_table, html_table
+
+
+def _flat(value: Any) -> list[Fraction]:
+    return [x for part in value for x in _flat(part)] if isinstance(value, tuple) else [value]
+
+
+def _values(value: Any) -> str:
+    if isinstance(value, tuple):
+        shown = [_values(part) for part in value[:8]]
+        return f"[{', '.join(shown)}{', …' if len(value) > 8 else ''}]"
+    return str(value) if len(str(value)) <= 12 else f"{float(value):.6g}"
+
+
+@dataclass(frozen=True)
+class Proved:
+    """The checker accepted `certificate` at these levels.
+
+    Args:
+        certificate: a `proof.certificate.Certificate` of a network, or a `proof.derivation.Derivation`.
+        text: the statement, where it is a ∀ one. scope: what it was proved for, in words.
+    """
+
+    certificate: Any
+    levels: tuple[str, ...] = ("real",)
+    text: str | None = field(default=None, repr=False)
+    scope: str = field(default="", repr=False)
+
+    def facts(self) -> Facts:
+        """Title and rows of its table."""
+        rows = [("levels", ", ".join(self.levels)), *_stated(self.text)]
+        rows += [("proved", self.scope)] if self.scope else []
+        return "proved", [*rows, *_about(self.certificate, self.text)]
+
+    def __str__(self) -> str:
+        return _told("proved", self.text, self.scope) if self.text else repr(self)
 
     __rich__, _repr_html_ = rich_table, html_table
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """A proof was found that no checker has accepted; `reason` says why."""
+    """A proof was found that no checker has accepted; `reason` says why.
+
+    Args:
+        guard: for a ∀ statement, a function of its variables that demands the condition of them (`ax.ensure`).
+        text: the statement, where it is a ∀ one.
+    """
 
     certificate: Any
     reason: str
     guard: Callable[..., Any] | None = None
+    text: str | None = field(default=None, repr=False)
 
     def facts(self) -> Facts:
         """Title and rows of its table."""
-        return "claimed", [("reason", self.reason), *_about(self.certificate)]
+        return "claimed", [*_stated(self.text), ("reason", self.reason), *_about(self.certificate, self.text)]
+
+    def __str__(self) -> str:
+        return _told("claimed", self.text, self.reason) if self.text else repr(self)
 
     __rich__, _repr_html_ = rich_table, html_table
 
 
 @dataclass(frozen=True)
 class Refuted:
-    """The property does not hold: `counterexample` was judged in exact arithmetic."""
+    """The property does not hold: `counterexample` was judged in exact arithmetic.
 
-    counterexample: Counterexample
+    Args:
+        counterexample: a `Counterexample` (an input of a network) or a `Point` (values of a statement's variables);
+            None for a refuted ∃, whose `certificate` is a proof of the negation.
+        text: the statement, where it is a ∀ or ∃ one. scope: what was shown, in words.
+    """
+
+    counterexample: Any
     certificate: Any = None
     levels: tuple[str, ...] = ("real",)
+    text: str | None = field(default=None, repr=False)
+    scope: str = field(default="", repr=False)
 
     def facts(self) -> Facts:
         """Title and rows of its table."""
-        rows = self.counterexample.facts()[1]
-        return "refuted", [("levels", ", ".join(self.levels)), *_about(self.certificate), *rows]
+        rows = self.counterexample.facts()[1] if self.counterexample is not None else []
+        shown = [("shown", self.scope)] if self.scope else []
+        about = _about(self.certificate, self.text)
+        return "refuted", [("levels", ", ".join(self.levels)), *_stated(self.text), *shown, *about, *rows]
+
+    def __str__(self) -> str:
+        return _told("refuted", self.text, self.scope or f"at {self.counterexample!r}") if self.text else repr(self)
 
     __rich__, _repr_html_ = rich_table, html_table
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """Neither: what stopped the search, and the worst margin that is proved so far."""
+    """Neither: what stopped the search, and the worst margin that is proved so far.
+
+    Args:
+        guard: for a ∀ statement, a function of its variables that demands the condition of them (`ax.ensure`).
+        text: the statement, where it is a ∀ one. tried: what was tried, in words.
+    """
 
     reason: str
     bound: float | None = None
     timed_out: bool = False
     guard: Callable[..., Any] | None = None
+    text: str | None = field(default=None, repr=False)
+    tried: tuple[str, ...] = field(default=(), repr=False)
 
     def facts(self) -> Facts:
         """Title and rows of its table."""
         bound = [] if self.bound is None else [("margin so far", f"{self.bound:.6g}")]
-        return "unknown", [("reason", self.reason), *bound]
+        tried = [("tried", "\n".join(self.tried))] if self.tried else []
+        return "unknown", [*_stated(self.text), ("reason", self.reason), *bound, *tried]
+
+    def __str__(self) -> str:
+        return _told("unknown", self.text, "; ".join([self.reason, *self.tried])) if self.text else repr(self)
 
     __rich__, _repr_html_ = rich_table, html_table
 
 
-def _about(certificate: Any) -> list[tuple[str, str]]:
-    return [] if certificate is None else [("property", shortened(certificate.text)), ("network", certificate.network)]
+def _about(certificate: Any, text: str | None = None) -> list[tuple[str, str]]:
+    """What a certificate speaks of, as far as it is not said already."""
+    if certificate is None:
+        return []
+    network = [("network", certificate.network)] if hasattr(certificate, "network") else []
+    return [*([("property", shortened(certificate.text))] if text is None else []), *network]
+
+
+def _stated(text: str | None) -> list[tuple[str, str]]:
+    return [] if text is None else [("statement", shortened(text))]
+
+
+def _told(word: str, text: str | None, rest: str) -> str:
+    """A verdict in one line."""
+    return " ".join([word, *([shortened(text) + ":"] if text else []), shortened(rest)]).rstrip(": ")
 
 
 Verdict = Proved | Claimed | Refuted | Unknown
@@ -160,6 +269,7 @@ class Decision:
     def to_dict(self) -> dict[str, Any]:
         """The keys that `axiom verify --json` prints, always all of them."""
         verdict = self.verdict
+        example = verdict.counterexample if isinstance(verdict, Refuted) else None
         timed_out = isinstance(verdict, Unknown) and verdict.timed_out
         vnncomp = {"proved": "unsat", "claimed": "unsat", "refuted": "sat"}.get(self.word)
         levels = list(verdict.levels) if isinstance(verdict, (Proved, Refuted)) else []
@@ -173,7 +283,7 @@ class Decision:
             "check_seconds": round(self.check_seconds, 4),
             "bound": self.bound,
             "certificate": self.certificate_path,
-            "counterexample": verdict.counterexample.to_dict() if isinstance(verdict, Refuted) else None,
+            "counterexample": example.to_dict() if example is not None else None,
             "reason": getattr(verdict, "reason", None),
         }
 

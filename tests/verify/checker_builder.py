@@ -190,10 +190,13 @@ def evaluate(nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], output
     return evaluate_all(nodes[: output + 1], tensors, point)[-1]
 
 
-def evaluate_all(nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], point: list[Any]) -> list[list[Any]]:
-    """The value of every node at a point."""
+def evaluate_all(
+    nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], point: list[Any], between: Any = Fraction(0)
+) -> list[list[Any]]:
+    """The value of every node at a point; an undecided gate takes this part of its value."""
     values: list[list[Any]] = []
-    smooth = {"tanh": mpmath.tanh, "exp": mpmath.exp, "sqrt": mpmath.sqrt}
+    smooth = {"tanh": mpmath.tanh, "exp": mpmath.exp, "sqrt": mpmath.sqrt, "reciprocal": lambda z: 1 / z,
+              "square": lambda z: z * z}  # fmt: skip
     smooth |= {"logistic": lambda z: 1 / (1 + mpmath.exp(-z)), "rsqrt": lambda z: 1 / mpmath.sqrt(z)}
 
     def precise(z: Any) -> Any:
@@ -247,11 +250,16 @@ def evaluate_all(nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], po
             elif op in ("add", "sub"):
                 out = [total(a, b if op == "add" else product(Fraction(-1), b)) for a, b in zip(*args, strict=True)]
             elif op in ("mul", "div"):
-                fits(len(of) == 2 and (fixed[1] or (op == "mul" and fixed[0])))
+                fits(len(of) == 2 and (fixed[1] or op == "mul"))
                 invert = (lambda b: b) if op == "mul" else (lambda b: 1 / b)
                 out = [product(a, invert(b)) for a, b in zip(*args, strict=True)]
+            elif op == "gate":
+                fits(len(of) == 2 and not fixed[0] and len(args[0]) == len(args[1]))
+                parts = [Fraction(1) if g > 0 else Fraction(0) if g < 0 else between for g in args[0]]
+                out = [product(part, v) for part, v in zip(parts, args[1], strict=True)]
             else:
-                fits(len(of) == 1 and (op not in ("sqrt", "rsqrt") or fixed[0]))
+                fits(len(of) == 1 and (op != "rsqrt" or fixed[0]))
+                fits(op not in ("sqrt", "rsqrt", "reciprocal") or all(z >= (op != "sqrt") * 1e-300 for z in args[0]))
                 plain = {"neg": lambda a: -a, "relu": lambda a: max(a, 0 * a)}
                 out = [plain[op](a) if op in plain else smooth[op](precise(a)) for a in args[0]]
             values.append(out)
@@ -282,6 +290,7 @@ def evaluate_many(nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], p
     relu, logistic = (lambda z: np.maximum(z, 0)), (lambda z: 1 / (1 + np.exp(-z)))
     table = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "relu": relu}
     table |= {"tanh": np.tanh, "logistic": logistic, "exp": np.exp, "sqrt": np.sqrt, "rsqrt": lambda z: 1 / np.sqrt(z)}
+    table |= {"square": np.square, "reciprocal": np.reciprocal, "gate": lambda g, v: np.where(g > 0, v, 0.0)}
     for node in nodes:
         op, args = node["op"], [values[k] for k in node.get("of", [])]
         zero = np.zeros((len(points), 1))
@@ -304,11 +313,12 @@ def evaluate_many(nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], p
 
 
 def true_atom(atom: dict[str, Any], point: list[Fraction], outputs: list[Any]) -> bool:
+    precise = lambda z: mpmath.mpf(z.numerator) / z.denominator if isinstance(z, Fraction) else z
     left: Any = sum((Fraction(c) * point[i] for i, c in atom["input"]), Fraction(0))
     for j, d in atom["output"]:
         y = outputs[j]
         exact = isinstance(y, Fraction) and isinstance(left, Fraction)
-        left = left + Fraction(d) * y if exact else mpmath.mpf(left) + mpmath.mpf(float(Fraction(d))) * y
+        left = left + Fraction(d) * y if exact else precise(left) + precise(Fraction(d)) * precise(y)
     threshold = Fraction(atom["threshold"])
     limit = threshold if isinstance(left, Fraction) else mpmath.mpf(threshold.numerator) / threshold.denominator
     return bool(left < limit or (left == limit and not atom["strict"]))
@@ -355,7 +365,7 @@ def conv_program(rng: np.random.Generator) -> tuple[list[dict[str, Any]], dict[s
 def random_program(
     rng: np.random.Generator, smooth: bool = False, length: int = 10, scale: float = 1.0
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """A program of random operations on small vectors; the last node depends on the input."""
+    """A program of random operations on small vectors; the last node depends on the input. At most three products."""
     nodes: list[dict[str, Any]] = [{"op": "input", "size": int(rng.integers(1, 5))}]
     sizes, constant, tensors = [nodes[0]["size"]], [False], {}
     floats = lambda *shape: (rng.normal(size=shape) * scale).astype(np.float32)
@@ -382,9 +392,11 @@ def random_program(
         return int(rng.choice([d for d in range(1, size + 1) if size % d == 0]))
 
     last, ops = 0, ["matmul", "view", "take", "concat", "add", "sub", "mul", "div", "neg", "relu", "relu", "relu"]
-    ops += ["tanh", "logistic", "exp"] * smooth
+    ops += ["product", "gate", "gate"] + ["tanh", "logistic", "exp", "square", "reciprocal", "sqrt"] * smooth
+    products = 0
     for _ in range(length):
         op, size = str(rng.choice(ops)), sizes[last]
+        op = "gate" if op == "product" and products == 3 else op
         others = [k for k in range(len(nodes)) if sizes[k] == size]
         if op == "matmul":
             m = factorise(size)
@@ -412,6 +424,16 @@ def random_program(
         elif op in ("add", "sub"):
             other = int(rng.choice(others)) if rng.random() < 0.5 else known(size)
             last = push({"op": op, "of": [last, other] if rng.random() < 0.5 else [other, last]}, size)
+        elif op in ("product", "gate"):
+            varying = [k for k in others if not constant[k]]
+            other = int(rng.choice(varying if op == "product" or rng.random() < 0.7 else others))
+            of = [last, other] if constant[other] or rng.random() < 0.5 else [other, last]
+            last, products = push({"op": "mul" if op == "product" else op, "of": of}, size), products + (op != "gate")
+        elif op in ("reciprocal", "sqrt"):
+            last = push({"op": str(rng.choice(["square", "relu"])), "of": [last]}, size)
+            if op == "reciprocal" or rng.random() < 0.5:
+                last = push({"op": "add", "of": [last, known(size, positive=True)]}, size)
+            last = push({"op": op, "of": [last]}, size)
         elif op in ("mul", "div"):
             other = known(size, positive=op == "div")
             last = push({"op": op, "of": [other, last] if op == "mul" and rng.random() < 0.5 else [last, other]}, size)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,12 @@ def test_weights_that_are_no_numbers_are_rejected(bad: float) -> None:
 
 # --- smooth functions
 
-TRUE = {"exp": mpmath.exp, "tanh": mpmath.tanh, "logistic": lambda z: 1 / (1 + mpmath.exp(-z))}
+TRUE = {"exp": mpmath.exp, "tanh": mpmath.tanh, "logistic": lambda z: 1 / (1 + mpmath.exp(-z)),
+        "square": lambda z: z * z, "reciprocal": lambda z: 1 / z, "sqrt": mpmath.sqrt}  # fmt: skip
+
+
+def test_every_function_is_tested() -> None:
+    assert set(TRUE) == set(checker.FUNCTIONS)
 
 
 def test_ln2_is_ln2() -> None:
@@ -147,6 +153,8 @@ def test_ln2_is_ln2() -> None:
 )
 def test_enclosures_contain_the_function_and_are_thin(op: str, z: float, bits: int) -> None:
     x = int(Fraction(z) * 2**bits)
+    if op in ("sqrt", "reciprocal"):
+        x = abs(x) + (op == "reciprocal")
     low, high = checker.FUNCTIONS[op](x, bits)
     with mpmath.workdps(400):
         true = TRUE[op](mpmath.mpf(x) / 2**bits) * mpmath.mpf(2) ** bits
@@ -157,16 +165,19 @@ def test_enclosures_contain_the_function_and_are_thin(op: str, z: float, bits: i
 @examples(60)
 @given(st.sampled_from(sorted(TRUE)), st.floats(-8, 8), st.floats(0, 6) | st.floats(0, 1e-9), st.booleans())
 def test_lines_are_below_and_above(op: str, start: float, width: float, above: bool) -> None:
+    start = abs(start) + (op == "reciprocal") / 16 if op in ("reciprocal", "sqrt") else start
     l, u = int(start * 2**40), int((start + width) * 2**40)
     s, t = checker.line(op, l, u, above)
     gaps = []
     with mpmath.workdps(50):
-        for z in {l + (u - l) * i // 40 for i in range(41)} | ({0} & set(range(max(l, -1), min(u, 1) + 1))):
+        touching = {0} & set(range(max(l, -1), min(u, 1) + 1)) | ({isqrt(l * u)} if op == "reciprocal" else set())
+        for z in {l + (u - l) * i // 40 for i in range(41)} | touching:
             value = TRUE[op](mpmath.mpf(z) / 2**40) * mpmath.mpf(2) ** 80
             gaps.append((s * z + t - value) * (1 if above else -1))
         assert min(gaps) >= 0
         # it touches the function, or nearly (sampling and the rough search for the tangent point)
-        assert min(gaps) <= mpmath.mpf(2) ** 80 * max(1, TRUE[op](mpmath.mpf(u) / 2**40)) * (1e-6 + width**2 * 1e-3)
+        most = max(1, *(abs(TRUE[op](mpmath.mpf(z) / 2**40)) for z in (l, u)))
+        assert min(gaps) <= mpmath.mpf(2) ** 80 * most * (1e-6 + width**2 * 1e-3)
 
 
 def test_lines_are_as_tight_as_those_of_crown() -> None:
@@ -365,6 +376,9 @@ def test_wide_factors_are_charged() -> None:
 # --- programs: evaluation and bounds of every operation
 
 
+OUTSIDE = ("exp of more", "of what may not be positive")  # of the domain of a function
+
+
 @examples(60)
 @given(seeds, st.booleans())
 def test_points_are_evaluated_exactly(seed: int, smooth: bool) -> None:
@@ -375,18 +389,26 @@ def test_points_are_evaluated_exactly(seed: int, smooth: bool) -> None:
     try:
         found = net.evaluate(point)
     except checker.Rejected as error:
-        assume("exp of more" not in str(error))
+        assume(not any(words in str(error) for words in OUTSIDE))
         raise
-    expected = build.evaluate(nodes, tensors, len(nodes) - 1, point)
-    for (low, high), y in zip(found, expected, strict=True):
-        if isinstance(y, Fraction):
+    with mpmath.workdps(60):
+        both = [build.evaluate_all(nodes, tensors, point, Fraction(part)) for part in (0, 1)]
+        closed, other = both[0][-1], both[1][-1]
+        gates = [node["of"][0] for node in nodes if node["op"] == "gate"]
+        undecided = any(g == 0 for values in both for k in gates for g in values[k])
+    for (low, high), y, z in zip(found, closed, other, strict=True):
+        if undecided:
+            with mpmath.workdps(60):
+                slack = (1 + abs(_float(y)) + abs(_float(z))) * mpmath.mpf(10) ** -45
+                assert _float(low) - slack <= min(_float(y), _float(z))
+                assert max(_float(y), _float(z)) <= _float(high) + slack
+        elif isinstance(y, Fraction) and y.denominator < 2**1000:
             assert low == high == y
         else:
             with mpmath.workdps(60):
+                y = _float(y)
                 slack = (1 + abs(y)) * mpmath.mpf(10) ** -45
-                assert mpmath.mpf(low.numerator) / low.denominator - slack <= y
-                assert y <= mpmath.mpf(high.numerator) / high.denominator + slack
-                assert mpmath.mpf((high - low).numerator) / (high - low).denominator <= slack
+                assert _float(low) - slack <= y <= _float(high) + slack and _float(high - low) <= slack
 
 
 @examples(80)
@@ -403,7 +425,7 @@ def test_bounds_contain_every_sampled_point(seed: int, smooth: bool, crown: bool
         outer = checker.sweep(net, *larger, None, crown)
         bounds = checker.sweep(net, *grid_box(lo, hi), outer if rng.random() < 0.5 else None, crown)
     except checker.Rejected as error:
-        assume("exp of more" not in str(error))
+        assume(not any(words in str(error) for words in OUTSIDE))
         raise
     chosen = {int(k): [int(x) for x in rng.integers(-(2**41), 2**41, net.nodes[k].size)]
               for k in {0, net.output, int(rng.choice(net.order))}}  # fmt: skip
@@ -412,7 +434,7 @@ def test_bounds_contain_every_sampled_point(seed: int, smooth: bool, crown: bool
         part = rng.integers(0, 2, net.inputs) if i < 4 else rng.random(net.inputs)
         point = [a + (b - a) * Fraction(float(p)) for a, b, p in zip(lo, hi, part, strict=True)]
         total: Any = Fraction(0)
-        all_values = build.evaluate_all(nodes, tensors, point)
+        all_values = build.evaluate_all(nodes, tensors, point, Fraction(int(rng.integers(0, 3)), 2))
         for k in [0, *net.order]:
             values = all_values[k]
             low, high, den = bounds.values[k]
@@ -599,8 +621,10 @@ def test_undefined_constants_are_rejected(values: list[float], op: str) -> None:
 
 
 @pytest.mark.parametrize("node, reason", [
-    ({"op": "matmul", "of": [1, 0], "shape": [1, 1, 1]}, "vary"), ({"op": "mul", "of": [0, 0]}, "multiplies"),
-    ({"op": "div", "of": [1, 0]}, "constant only"), ({"op": "sqrt", "of": [0]}, "constant only"),
+    ({"op": "matmul", "of": [1, 0], "shape": [1, 1, 1]}, "vary"), ({"op": "gate", "of": [1, 0]}, "to decide by"),
+    ({"op": "div", "of": [1, 0]}, "constant only"), ({"op": "rsqrt", "of": [0]}, "constant only"),
+    ({"op": "gate", "of": [1, 1]}, "to decide by"), ({"op": "gate", "of": [0]}, "number of"),
+    ({"op": "mul", "of": [0, 2]}, "different sizes"), ({"op": "square", "of": [0, 0]}, "number of"),
     ({"op": "input", "size": 1}, "node 0"), ({"op": "add", "of": [0, 3]}, "operand"),
     ({"op": "add", "of": [0]}, "number of"), ({"op": "add", "of": [0, 2]}, "different sizes"),
     ({"op": "concat", "of": []}, "number of"),
@@ -612,6 +636,58 @@ def test_programs_that_mean_nothing_are_rejected(node: dict[str, Any], reason: s
     nodes = [{"op": "input", "size": 1}, {"op": "tensor", "name": "c"}, {"op": "tensor", "name": "d"}, node]
     with pytest.raises(checker.Rejected, match=reason):
         network(nodes, tensors)
+
+
+def verdict_at(nodes: list[Any], lo: Any, hi: Any, threshold: Any, sign: int = 1, tensors: Any = None) -> Any:
+    """Whether sign * y > threshold is accepted on a box that is not split."""
+    case = build.case(lo, hi, [[build.atom({0: sign}, threshold)]])
+    proof = {"kind": "tree", "trees": [build.tree([-1], [[0]])]}
+    return verdict(build.certificate(nodes, tensors or {}, [case], proof))
+
+
+def test_an_undecided_gate_counts_as_both() -> None:
+    """gate(x0, x1) with x1 in [2, 3]: also on the box where x0 is 0 and nothing else."""
+    nodes = [{"op": "input", "size": 2}, *({"op": "view", "of": [0], "shape": [1], "source": [2], "map": [[i, [0], 1]]}
+             for i in (0, 1)), {"op": "gate", "of": [1, 2]}]  # fmt: skip
+    tiny = Fraction(1, 2**30)
+    for at, least, most in (((1, 2), 2, 3), ((-2, -1), 0, 0), ((-1, 1), 0, 3), ((0, 0), 0, 3), ((0, 1), 0, 3)):
+        lo, hi = [at[0], 2], [at[1], 3]
+        assert verdict_at(nodes, lo, hi, least - tiny).accepted and not verdict_at(nodes, lo, hi, least).accepted
+        assert verdict_at(nodes, lo, hi, -most - tiny, -1).accepted
+        assert not verdict_at(nodes, lo, hi, -most, -1).accepted
+
+
+def test_a_point_where_a_gate_is_undecided_violates_only_what_both_choices_violate() -> None:
+    nodes = [{"op": "input", "size": 1}, {"op": "tensor", "name": "v"}, {"op": "gate", "of": [0, 1]}]
+    for threshold, sign, accepted in ((2, 1, True), (1, 1, False), (0, -1, True), (-2, -1, False)):
+        case = build.case([-1], [1], [[build.atom({0: sign}, threshold)]])
+        proof = {"kind": "point", "case": 0, "inputs": ["0"]}
+        payload = build.certificate(nodes, {"v": np.full(1, 2, np.float32)}, [case], proof, "violated")
+        assert verdict(payload).accepted == accepted
+
+
+@pytest.mark.parametrize("l, u, low, high", [(-1, 2, -3, 1), (0, 1, 0, 1), (-2, -1, 1, 5), (1, 1, -1, 1)])
+def test_products_are_bounded_by_their_planes(l: int, u: int, low: int, high: int) -> None:
+    """The least of x y - x b - a y over the box, with a and b the middles, is -a b less the product of the radii."""
+    nodes = [{"op": "input", "size": 2}, *({"op": "view", "of": [0], "shape": [1], "source": [2], "map": [[i, [0], 1]]}
+             for i in (0, 1)), {"op": "mul", "of": [1, 2]}]  # fmt: skip
+    net = network(nodes, {})
+    bounds = checker.sweep(net, *grid_box([Fraction(l), Fraction(low)], [Fraction(u), Fraction(high)]), None, True)
+    corners = [x * y for x in (l, u) for y in (low, high)]
+    assert bounds.values[3] == ([min(corners) << 40], [max(corners) << 40], 1 << 40)
+    a, b, spread = Fraction(l + u, 2), Fraction(low + high, 2), Fraction((u - l) * (high - low), 4)
+    for m in (1, -1):
+        pending = {3: [m << 40], 1: [int(-m * b * 2**40)], 2: [int(-m * a * 2**40)]}
+        assert Fraction(checker.lower_bound(net, bounds, pending), 2**120) == -m * a * b - spread
+
+
+@pytest.mark.parametrize("op, lo, least", [("sqrt", 0, 0), ("square", 0, 0), ("reciprocal", 1, Fraction(1, 4))])
+def test_roots_squares_and_reciprocals_of_variables(op: str, lo: int, least: Any) -> None:
+    nodes = [{"op": "input", "size": 1}, {"op": op, "of": [0]}]
+    assert verdict_at(nodes, [lo], [4], least - 5).accepted and not verdict_at(nodes, [lo], [4], least).accepted
+    if op != "square":
+        assert "may not be positive" in verdict_at(nodes, [-1], [4], -99).reason
+        assert "may not be positive" in verdict_at(nodes, [0 if op == "reciprocal" else -1], [0], -99).reason
 
 
 # --- certificates of violations

@@ -2,10 +2,12 @@
 
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from axiom_jax._errors import CertificateError
 from axiom_jax.verification.proof.certificate import (
     Certificate,
     Checked,
@@ -18,36 +20,65 @@ from axiom_jax.verification.search.margins import Subject, subject_of
 
 if TYPE_CHECKING:
     from axiom_jax.model import Model
+    from axiom_jax.verification.proof.bundle import Bundle
+    from axiom_jax.verification.proof.derivation import Derivation
 
 
 def check_certificate(
-    certificate: "str | os.PathLike[str] | Certificate",
+    certificate: "str | os.PathLike[str] | Certificate | Derivation | Bundle",
     model: "Model | Subject | None" = None,
     timeout: float | None = None,
+    properties: "Iterable[Any] | None" = None,
 ) -> Checked:
-    """Re-check a certificate with `checker.py` in an interpreter of its own.
+    """Re-check a certificate with `checker.py` or `derivation_checker.py` in an interpreter of its own.
 
     Args:
         certificate: a file or a certificate in memory.
         model: the model that it must be about: its operations and every bit of its weights are compared.
         timeout: seconds for the checker, or None.
+        properties: of a file of several proofs, those that it cannot hold, such as `ax.Custom` with its function.
 
     Returns:
         The judgement, with what was proved in words. `raise_if_rejected()` turns a refusal into an error.
     """
-    if isinstance(certificate, Certificate):
+    if not isinstance(certificate, (str, os.PathLike)):
         with tempfile.TemporaryDirectory() as folder:
-            return check_certificate(save_certificate(certificate, Path(folder, "a.cert")), model, timeout)
+            return check_certificate(
+                save_certificate(certificate, Path(folder, "a.cert")), model, timeout, properties
+            )
     if not Path(certificate).is_file():
         return Checked(False, f"there is no file {certificate}", unreadable=True)
+    if (several := _several(certificate)) is not None:
+        return several if isinstance(several, Checked) else _check_bundle(several, model, timeout, properties)
     checked = run_checker(certificate, timeout)
     if not checked.accepted or model is None:
         return checked
     subject = model if isinstance(model, Subject) else subject_of(model)
-    if differs := difference(load_certificate(certificate), subject):
+    found = load_certificate(certificate)
+    if not isinstance(found, Certificate):
+        reason = "it is a derivation: a statement about all arrays, not about a network"
+        return replace(checked, accepted=False, levels=(), reason=reason)
+    if differs := difference(found, subject):
         reason = f"it is about another network than {subject.name}: {differs}"
         return replace(checked, accepted=False, levels=(), reason=reason)
     return replace(checked, statement=f"{checked.statement}\nThe network is {subject.name}: every weight was compared.")
+
+
+def _several(path: "str | os.PathLike[str]") -> "Bundle | Checked | None":
+    """The bundle in a file, the judgement that it is a broken one, or None if it is none."""
+    from axiom_jax.verification.proof.bundle import bundle_of, is_bundle
+
+    try:
+        content = Path(path).read_bytes()
+        return bundle_of(content, str(path)) if is_bundle(content) else None
+    except (OSError, CertificateError) as error:
+        return Checked(False, getattr(error, "got", None) or str(error), unreadable=True)
+
+
+def _check_bundle(several: "Bundle", model: Any, timeout: float | None, properties: Any) -> Checked:
+    from axiom_jax.verification.proof.bundle import check_bundle
+
+    return check_bundle(several, model, timeout, properties)
 
 
 def difference(certificate: Certificate, model: "Model | Subject") -> str | None:

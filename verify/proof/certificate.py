@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,12 @@ from axiom_jax.verification.search.margins import nearest
 from axiom_jax.verification.search.tree import Tree
 from axiom_jax.verification.verdict import number
 
+if TYPE_CHECKING:
+    from axiom_jax.verification.proof.bundle import Bundle
+    from axiom_jax.verification.proof.derivation import Derivation
+
 CHECKER = Path(__file__).resolve().parent.parent / "checker.py"
+DERIVATION_CHECKER = CHECKER.with_name("derivation_checker.py")
 FORMAT, VERSION = "axiom-certificate", 1
 NOTHING = "0" * 64
 LINE = 160  # characters of a statement's line in a table
@@ -211,8 +216,8 @@ def point_proof(case: int, inputs: Sequence[Fraction]) -> dict[str, Any]:
     return {"kind": "point", "case": case, "inputs": [number(x) for x in inputs]}
 
 
-def save_certificate(certificate: Certificate, path: str | os.PathLike[str]) -> Path:
-    """Write a certificate atomically: the file is there whole, or not at all.
+def save_certificate(certificate: "Certificate | Derivation | Bundle", path: str | os.PathLike[str]) -> Path:
+    """Write a certificate or a derivation atomically: the file is there whole, or not at all.
 
     Raises:
         CertificateError: the folder is missing or not writable.
@@ -245,8 +250,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-def load_certificate(path: str | os.PathLike[str]) -> Certificate:
-    """Read a certificate without judging it (`check_certificate` judges).
+def load_certificate(path: str | os.PathLike[str]) -> "Certificate | Derivation | Bundle":
+    """Read a certificate or a derivation without judging it (`check_certificate` judges).
 
     Raises:
         CertificateError: missing, truncated or not a certificate.
@@ -258,27 +263,48 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
     return certificate_of(content, str(path))
 
 
-def certificate_of(content: bytes, at: str) -> Certificate:
-    """The certificate in the bytes of a file, not judged; `at` is for messages.
+def certificate_of(content: bytes, at: str) -> "Certificate | Derivation | Bundle":
+    """The certificate or derivation in the bytes of a file, not judged; `at` is for messages.
 
     Raises:
         CertificateError: truncated or not a certificate.
     """
+    if content[:4] == b"PK\x03\x04":  # a zip: several in one file
+        from axiom_jax.verification.proof.bundle import bundle_of
+
+        return bundle_of(content, at)
     try:
         data = json.loads(content)
         payload = data["payload"]
-        if data["format"] != FORMAT or data["version"] != VERSION or not isinstance(payload, dict):
+        known = data["format"] in (FORMAT, "axiom-derivation") and data["version"] == VERSION
+        if not known or not isinstance(payload, dict):
             raise KeyError("format")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CertificateError(
             "The file is not a whole certificate.", at=at, got=f"{type(error).__name__}: {error}"[:200],
             fix="make it again; a cut or edited certificate cannot be repaired",
         ) from error  # fmt: skip
-    return Certificate(payload)
+    if data["format"] == FORMAT:
+        return Certificate(payload)
+    from axiom_jax.verification.proof.derivation import Derivation
+
+    return Derivation(payload)
+
+
+def _command(path: str | os.PathLike[str]) -> list[str]:
+    """How to check a file: canonical files name their format after the digest."""
+    try:
+        with open(path, "rb") as file:
+            derivation = b'"format":"axiom-derivation"' in file.read(120)
+    except OSError:
+        derivation = False
+    chosen = [str(DERIVATION_CHECKER)] if derivation else [str(CHECKER), "--failed"]
+    return [sys.executable, "-I", "-S", *chosen, str(path)]
 
 
 def run_checker(path: str | os.PathLike[str], timeout: float | None = None) -> Checked:
-    """Judge a file with `checker.py` in a fresh interpreter without site-packages.
+    """Judge a file with `checker.py` or `derivation_checker.py`, whichever knows its format, in a fresh interpreter
+    without site-packages.
 
     Args:
         timeout: seconds, or None.
@@ -291,9 +317,8 @@ def run_checker(path: str | os.PathLike[str], timeout: float | None = None) -> C
     if timeout is not None and timeout <= 0:
         return Checked(False, "the checker was given no time", timed_out=True)
     start = time.monotonic()
-    command = [sys.executable, "-I", "-S", str(CHECKER), "--failed", str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(_command(path), capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         return Checked(False, "the checker ran out of time", seconds=time.monotonic() - start, timed_out=True)
     seconds = time.monotonic() - start

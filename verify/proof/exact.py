@@ -68,7 +68,12 @@ def _disagreement(subject: Subject, exact: Exact) -> str | None:
     for seed in range(2 if work < REPLAY_WORK else 0):
         point = np.random.default_rng(seed).uniform(-1, 1, subject.size).astype(np.float32)
         expected = np.asarray(program.evaluate(values, point)[0], np.float64)
-        found = np.array([float((lo + hi) / 2) for lo, hi in network.evaluate([Fraction(float(x)) for x in point])])
-        if not np.allclose(found, expected, rtol=1e-3, atol=1e-3 * max(1.0, float(np.abs(found).max()))):
+        try:
+            enclosed = network.evaluate([Fraction(float(x)) for x in point])
+        except checker.Rejected:  # outside the domain of a root or a reciprocal
+            continue
+        found = np.array([float((lo + hi) / 2) for lo, hi in enclosed])
+        within = 1e-3 * max(1.0, float(np.abs(found).max()))
+        if np.isfinite(expected).all() and not np.allclose(found, expected, rtol=1e-3, atol=within):
             return "the certificate's program and the model disagree at a point: please report this"
     return None

@@ -16,6 +16,7 @@ import numpy as np
 from axiom_jax._domain import Domain, require
 from axiom_jax._errors import UnsupportedPrimitive
 from axiom_jax._program import Equation, Program
+from axiom_jax.verification.gating import gate_operands, is_constant
 from axiom_jax.verification.lowering import relu_operand
 
 
@@ -136,6 +137,10 @@ def emit(program: Program, values: Sequence[Any]) -> tuple[dict[str, Any], dict[
         operands = [env[v] for v in eqn.inputs]
         if not any(isinstance(o, Node) for o in operands) and _exact(eqn, operands):
             results = _folded(eqn, operands)
+        elif eqn.name == "gt" and eqn.inputs[0] in program.varying:  # of a gate: what it decides by
+            results = (env[eqn.inputs[0]],)
+        elif (parts := gate_operands(program, eqn)) is not None:
+            results = (_gate(graph, *(env[v] for v in parts)),)
         elif eqn.name not in ir.rules and eqn.name not in MOVES and relu_operand(program, eqn) is None:
             require(ir, program, [eqn])  # a conversion that rounds
             raise AssertionError("unreachable")
@@ -155,7 +160,7 @@ def emit(program: Program, values: Sequence[Any]) -> tuple[dict[str, Any], dict[
 
 
 def gaps(program: Program) -> list[Equation]:
-    """What the certificate cannot express: unknown primitives, products of two variables, roots of variables."""
+    """What the certificate cannot express: unknown primitives, comparisons of variables that are no gates."""
     return [eqn for eqn in program.equations if not _expressible(program, eqn)]
 
 
@@ -163,22 +168,35 @@ def _expressible(program: Program, eqn: Equation) -> bool:
     varies = [v in program.varying for v in eqn.inputs]
     narrow = eqn.params.get("preferred_element_type") not in (None, np.dtype(np.float32))
     foreign = any(np.dtype(v.dtype).kind == "f" and v.dtype != np.float32 for v in (*eqn.inputs, *eqn.outputs))
+    if any(varies) and eqn.name == "gt":
+        return _decides(program, eqn)
     mixed = any(varies) and any(v.dtype != np.float32 for v in eqn.outputs)
     if narrow or foreign or mixed or any(v.size == 0 for v in eqn.outputs):
         return False
     match eqn.name:
-        case "mul" | "dot_general" | "conv_general_dilated":
-            kernel_varies = eqn.name == "conv_general_dilated" and varies[1]
-            return sum(varies) <= 1 and not kernel_varies and eqn.params.get("batch_group_count", 1) == 1
+        case "conv_general_dilated":
+            return not varies[1] and eqn.params["batch_group_count"] == 1
         case "div" | "gather" | "dynamic_slice":
             return not any(varies[1:])
         case "select_n":
-            return not varies[0]
-        case "sqrt" | "rsqrt" | "integer_pow":
+            return not varies[0] or gate_operands(program, eqn) is not None
+        case "rsqrt":
             return not any(varies)
+        case "integer_pow":
+            return not any(varies) or eqn.params["y"] in (2, -1)
         case "max":
             return not any(varies) or relu_operand(program, eqn) is not None
     return eqn.name in ir.rules or eqn.name in MOVES or (not any(varies) and _exact(eqn))
+
+
+def _decides(program: Program, eqn: Equation) -> bool:
+    """Whether a comparison of variables serves gates alone."""
+    users = [e for e in program.equations if eqn.output in e.inputs]
+    return (
+        eqn.output not in program.outputs
+        and is_constant(program, eqn.inputs[1], 0.0)
+        and all(gate_operands(program, e) is not None and eqn.output == e.inputs[0] for e in users)
+    )
 
 
 def _exact(eqn: Equation, operands: Sequence[Any] | None = None) -> bool:
@@ -188,6 +206,12 @@ def _exact(eqn: Equation, operands: Sequence[Any] | None = None) -> bool:
             return True
         converted = np.asarray(eqn.evaluate(*operands)[0]).ravel().tolist()
         return all(Fraction(a) == Fraction(b) for a, b in zip(converted, operands[0].ravel().tolist(), strict=True))
+    if eqn.name in ("add", "sub", "mul") and operands is not None and all(v.shape == () for v in eqn.inputs):
+        a, b = (Fraction(np.asarray(x).item()) if np.isfinite(x) else None for x in operands)
+        if a is None or b is None:
+            return False
+        result = Fraction(np.asarray(eqn.evaluate(*operands)[0]).item())
+        return result == (a + b if eqn.name == "add" else a - b if eqn.name == "sub" else a * b)
     integral = all(np.dtype(v.dtype).kind in "iub" for v in (*eqn.inputs, *eqn.outputs))
     compares = eqn.name in ("eq", "ne", "lt", "le", "gt", "ge", "max", "min", "neg", "abs", "sign", "floor", "ceil")
     return eqn.name in MOVES or integral or compares
@@ -257,6 +281,10 @@ for _op in ("add", "sub", "mul", "div", "neg", "tanh", "logistic", "exp", "sqrt"
     ir.define(_op, _elementwise(_op))
 
 
+def _gate(graph: Graph, g: Node, v: Any) -> Node:
+    return graph.add("gate", g.shape, [g, graph.node(v)])
+
+
 @ir.rule("add_any")
 def _add_any(graph: Graph, *operands: Any, **_: Any) -> Node:
     return ir.rules["add"](graph, *operands)
@@ -305,6 +333,8 @@ def _cumsum(graph: Graph, x: Any, *, axis: int, reverse: bool, **_: Any) -> Node
 @ir.rule("dot_general")
 def _dot_general(graph: Graph, a: Any, b: Any, *, dimension_numbers: Any, **_: Any) -> Node:
     (contract_a, contract_b), (batch_a, batch_b) = dimension_numbers
+    if all(isinstance(x, Node) and not _constant(graph, x) for x in (a, b)):
+        return _product(graph, a, b, dimension_numbers)
     left = isinstance(a, Node) and not _constant(graph, a)  # which side varies; the other is the weight
     x, w, cx, cw, bx, bw = (
         (a, b, contract_a, contract_b, batch_a, batch_b) if left else (b, a, contract_b, contract_a, batch_b, batch_a)
@@ -329,6 +359,23 @@ def _dot_general(graph: Graph, a: Any, b: Any, *, dimension_numbers: Any, **_: A
         axes = [*range(nb), *range(nb + nx, index.ndim), *range(nb, nb + nx)]
         index = index.transpose(axes)
     return graph.take(joined, index)
+
+
+def _product(graph: Graph, a: Node, b: Node, dimension_numbers: Any) -> Node:
+    """A matrix product of two variables: every product of two numbers is one of a node, then they are summed."""
+    (contract_a, contract_b), (batch_a, batch_b) = dimension_numbers
+    free_a = [i for i in range(len(a.shape)) if i not in (*contract_a, *batch_a)]
+    free_b = [i for i in range(len(b.shape)) if i not in (*contract_b, *batch_b)]
+    index_a = np.arange(a.size).reshape(a.shape).transpose(*batch_a, *free_a, *contract_a)
+    index_b = np.arange(b.size).reshape(b.shape).transpose(*batch_b, *free_b, *contract_b)
+    nb, na, nf = len(batch_a), len(free_a), len(free_b)
+    index_a = np.expand_dims(index_a, tuple(range(nb + na, nb + na + nf)))
+    index_b = np.expand_dims(index_b, tuple(range(nb, nb + na)))
+    shape = np.broadcast_shapes(index_a.shape, index_b.shape)
+    left, right = (graph.take(x, np.broadcast_to(i, shape)) for x, i in ((a, index_a), (b, index_b)))
+    kept, k = shape[: nb + na + nf], int(np.prod(shape[nb + na + nf :], dtype=np.int64))
+    products = graph.add("mul", shape, [left, right])
+    return Node(graph.matmul(products, graph.tensor(np.ones(k)), products.size // k, k, 1).number, kept)
 
 
 def _transposed(graph: Graph, w: Any, axes: Sequence[int], shape: Sequence[int]) -> Any:
@@ -449,8 +496,10 @@ def _window_sum(
 
 @ir.rule("integer_pow")
 def _integer_pow(graph: Graph, x: Any, *, y: int, **_: Any) -> Node:
-    """Powers of constants only; `gaps` keeps varying ones out."""
+    """Squares, reciprocals, and any powers of constants; `gaps` keeps other ones out."""
     node = graph.node(x)
+    if not _constant(graph, node):
+        return graph.add("square" if y == 2 else "reciprocal", node.shape, [node])
     one = graph.tensor(np.ones(node.shape, np.float32))
     result = one if y == 0 else node
     for _i in range(abs(y) - 1):

@@ -9,5 +9,6 @@ from axiom_jax.verification.relax._lines import chord as chord
 from axiom_jax.verification.relax._lines import relaxation as relaxation
 
 from axiom_jax.verification.relax import piecewise_linear as piecewise_linear  # isort: skip
+from axiom_jax.verification.relax.piecewise_linear import gate_lines as gate_lines  # isort: skip
 from axiom_jax.verification.relax import sigmoidal as sigmoidal  # isort: skip
 from axiom_jax.verification.relax import convex as convex  # isort: skip

@@ -1,4 +1,4 @@
-"""relu: the one piecewise-linear primitive that lowering leaves.
+"""relu and gate: what lowering leaves of everything that is piecewise linear.
 
 Source: Zhang et al. 2018, CROWN, arXiv 1811.00866 (adaptive lower slope).
 """
@@ -19,3 +19,18 @@ def relu(lo: Any, hi: Any, **_: Any) -> Lines:
     below = jnp.where(unstable, jnp.where(hi > -lo, 1.0, 0.0), active).astype(lo.dtype)
     zero = jnp.zeros_like(lo)
     return Lines(below, zero, slope, jnp.where(unstable, -lo * slope, zero))
+
+
+def gate_lines(surely: Any, maybe: Any, lo: Any, hi: Any) -> Lines:
+    """Lines in v for a gate, v or 0: v itself where its condition holds, 0 where it does not, else over both.
+
+    Args:
+        surely, maybe: whether the condition holds everywhere, or somewhere.
+        lo, hi: bounds of v.
+    """
+    above = relu(lo, hi)  # max(v, 0) from above; min(v, 0) = -max(-v, 0) from below
+    mirrored = relu(-hi, -lo)
+    one, zero = jnp.ones_like(lo), jnp.zeros_like(lo)
+    pick = lambda open_: jnp.where(surely, one, jnp.where(maybe, open_, zero))
+    at_0 = lambda open_: jnp.where(surely | ~maybe, zero, open_)
+    return Lines(pick(mirrored.above), at_0(-mirrored.above_at_0), pick(above.above), at_0(above.above_at_0))

@@ -100,9 +100,12 @@ def _tensors(tensors: dict[str, Any]) -> Facts:
 
 
 def _certificate(content: bytes, file: str) -> Facts:
-    from axiom_jax.verification.proof.certificate import certificate_of
+    from axiom_jax.verification.proof.certificate import Certificate, certificate_of
 
     certificate = certificate_of(content, file)
+    if not isinstance(certificate, Certificate):  # of a statement, or several proofs in one file
+        title, rows = certificate.facts()
+        return {"claim": title, "text": certificate.text, "meta": dict(rows), "checked": False}
     try:
         payload, stated = certificate.payload, json.loads(content)["digest"]
         model = payload["model"]

@@ -178,6 +178,10 @@ def _certified(
         at = file if isinstance(given, Certificate) else os.fspath(given)
         content = given.to_bytes() if isinstance(given, Certificate) else _content(at)
         certificate = certificate_of(content, at)
+        if not isinstance(certificate, Certificate):
+            raise ModelError("A model file holds certificates of its network alone.", at=at,
+                             got=f"a {type(certificate).__name__.lower()}",
+                             fix="keep that file beside the model")  # fmt: skip
         if reason := difference(certificate, read):
             raise ModelError("A certificate is about another network than the model that is saved.", at=at, got=reason,
                              fix="prove the property of the model that ax.load_model gives")  # fmt: skip

@@ -50,10 +50,11 @@ class AxiomFile:
     @property
     def certificates(self) -> "tuple[Certificate, ...]":
         """The certificates inside, as they are: `ax.check_certificate` judges them."""
-        from axiom_jax.verification.proof.certificate import certificate_of
+        from axiom_jax.verification.proof.certificate import Certificate, certificate_of
 
-        found = sorted(name for name in self.members if name.startswith(CERTIFICATES))
-        return tuple(certificate_of(self.members[name], f"{self.name}: {name}") for name in found)
+        names = sorted(name for name in self.members if name.startswith(CERTIFICATES))
+        found = (certificate_of(self.members[name], f"{self.name}: {name}") for name in names)
+        return tuple(certificate for certificate in found if isinstance(certificate, Certificate))
 
 
 def read_axiom(path: str | os.PathLike[str] | bytes) -> AxiomFile:

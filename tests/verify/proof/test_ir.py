@@ -58,6 +58,12 @@ def evaluate(program, tensors, x):
                 out = 1 / (1 + np.exp(-of[0]))
             case "rsqrt":
                 out = 1 / np.sqrt(of[0])
+            case "square":
+                out = of[0] ** 2
+            case "reciprocal":
+                out = 1 / of[0]
+            case "gate":
+                out = np.where(of[0] > 0, of[1], 0.0)
             case op:
                 f = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "tanh": np.tanh,
                      "exp": np.exp, "sqrt": np.sqrt}[op]  # fmt: skip
@@ -124,6 +130,40 @@ CASES = {
     "batch norm": (lambda x: (x - W[:, 0]) * lax.rsqrt(W[:, 1] ** 2 + 1e-3) * W[:, 2] + W[:, 3], vector),
     "smooth": (lambda x: jnp.tanh(x) + jax.nn.sigmoid(x) + jnp.exp(x), vector),
     "residual": (lambda x: jax.nn.relu(x @ W) @ V + x, vector),
+    "product of two variables": (lambda x: x * x[::-1] + x * x, vector),
+    "matrix product of two variables": (lambda x: x.reshape(2, 3) @ x.reshape(3, 2), vector),
+    "batched product of two variables": (
+        lambda x: jnp.einsum("bij,bkj->bik", x.reshape(2, 3, 1), x.reshape(2, 1, 3).transpose(0, 2, 1)), vector
+    ),
+    "axes in any order": (
+        lambda x: jnp.einsum("abi,cbia->bca", x[:4].reshape(2, 2, 1), x[:4].reshape(1, 2, 1, 2)), vector
+    ),
+    "softmax": (lambda x: jax.nn.softmax(x.reshape(2, 3)), vector),
+    "softmax of the first axis, a quotient": (lambda x: jax.nn.softmax(x.reshape(2, 3), 0) / (2 + x[0] ** 2), vector),
+    "softmax without a shift": (lambda x: jnp.exp(x) / jnp.exp(x).sum(), vector),
+    "layer norm": (lambda x: (x - x.mean()) * lax.rsqrt(x.var() + 1e-3), vector),
+    "powers": (lambda x: x**3 - x**4 + x**5 + (2 + x**2) ** -3 + jnp.exp2(x) + jnp.expm1(x), vector),
+    "where of a variable": (
+        lambda x: jnp.where(x > 0.1, x, 2 - x) + jnp.where(x <= 0, W[:, 0], 0) + jnp.sign(x), vector
+    ),
+    "where of logic": (
+        lambda x: jnp.where((x > 0) & ~(x[::-1] < 0.5) | (x >= 1) ^ (x[0] + 0.01 < x), x, W[:, 1]), vector
+    ),
+    "number of a condition": (
+        lambda x: (x > 0.3) * x + (x.reshape(2, 3) > 0).any(0).astype(jnp.float32)[0], vector
+    ),
+    "where with NaN and infinity": (
+        lambda x: jnp.where(jnp.isnan(x), 0, jnp.where(jnp.isfinite(x), x, 1)) + jnp.maximum(x, -jnp.inf), vector
+    ),
+    "derivative of relu": (
+        lambda x: jax.jvp(lambda x: jax.nn.relu(x @ W) @ V, (x,), (x[::-1],))[1], vector
+    ),
+    "derivative of maximum, tanh, silu, clip": (
+        lambda x: jax.jvp(lambda x: jnp.maximum(x, 0) + jnp.tanh(x) + jax.nn.silu(x) + jnp.clip(x, -1, 1) + jnp.abs(x),
+                          (x,), (jnp.ones(6),))[1], vector
+    ),
+    "gradient": (jax.grad(lambda x: (jax.nn.relu(x @ W) @ V).sum() ** 2), vector),
+    "jacobian": (jax.jacfwd(lambda x: jax.nn.elu(x @ W)), vector),
     "identity": (lambda x: x, vector),
     "constant": (lambda x: W[0] * 2, vector),
 }  # fmt: skip
@@ -156,11 +196,12 @@ def test_arithmetic_on_parameters_is_left_to_the_checker():
 
 
 def test_all_that_cannot_be_expressed_is_named_at_once():
-    program, values = build(lambda _, x: jnp.sin(x) * jnp.sort(x) + x[:, None] @ x[None, :] @ x, (), jnp.zeros(6))
+    program, values = build(lambda _, x: jnp.sin(x) * jnp.sort(x) + jnp.where(x > 0, lax.erf_inv(x), jnp.log(x)) * (
+        lax.conv(x[None, None], x[None, None], (1,), "SAME")[0, 0]), (), jnp.zeros(6))  # fmt: skip
     with pytest.raises(UnsupportedPrimitive) as caught:
         ir.emit(lower(program), values)
     message = str(caught.value)
-    assert all(word in message for word in ("sin", "sort", "mul", "dot_general", "test_ir.py"))
+    assert all(word in message for word in ("sin", "sort", "log", "conv_general_dilated", "test_ir.py"))
 
 
 POSITIVE = jnp.asarray([0.5, 2.0, 4.0, 1.5, 3.0, 5.0])
@@ -201,7 +242,8 @@ REFUSED = {
     "half precision": lambda x: (x.astype(jnp.float16) * 2).astype(jnp.float32),
     "narrow accumulation": lambda x: lax.dot(V, x, preferred_element_type=jnp.float16).astype(jnp.float32),
     "an integer weight": lambda x: x * jnp.asarray([2**24 + 1]).astype(jnp.float32),
-    "a power of a variable": lambda x: x**3,
+    "a power of a variable that is not whole": lambda x: x**1.5,
+    "what comes of a comparison": lambda x: jnp.where((x > 0).argmax() > 2, x, -x),
 }
 
 

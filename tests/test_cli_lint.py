@@ -1,0 +1,48 @@
+"""`axiom lint` as a user meets it."""
+
+import json
+
+import pytest
+
+from axiom_jax.cli import main
+
+SOURCE = """
+import jax.numpy as jnp
+import axiom_jax as ax
+from axiom_jax import nn
+from jaxtyping import Array, Float
+
+model = ax.Sequential(nn.Dense(4, 3), nn.softmax)
+
+def odds(p: Float[Array, "n"]):
+    return p / (1 - p)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(SOURCE)
+    return tmp_path
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(["lint", *arguments])
+    out, err = capsys.readouterr()
+    return int(stopped.value.code or 0), out, err
+
+
+def test_a_clean_model_and_a_dangerous_function(folder, capsys):
+    assert run(capsys, "mine.py:model", "--strict")[0] == 0
+    status, out, _ = run(capsys, "mine.py:odds", "--region", "0,1", "--json")
+    found = json.loads(out.splitlines()[-1])
+    assert status == 1 and [f["rule"] for f in found["findings"] if f["severity"] == "error"] == ["division"]
+    assert run(capsys, "mine.py:odds", "--region", "0,0.5")[0] == 0
+
+
+@pytest.mark.parametrize("target, word", [("mine.py:other", "odds"), ("none.py:model", "no such file"),
+                                          ("mine.py", "named"), ("absent.onnx", "no such file")])  # fmt: skip
+def test_bad_input_is_one_message(folder, capsys, target, word):
+    status, out, err = run(capsys, target, "--json")
+    assert status == 2 and word in err and json.loads(out.splitlines()[-1])["error"]["what"]

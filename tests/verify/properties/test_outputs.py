@@ -1,0 +1,105 @@
+"""Properties of outputs: proved, refuted, and tested or claimed where no more is known."""
+
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import axiom_jax as ax
+from axiom_jax import nn
+from axiom_jax.verification.proof.binding import check_certificate
+
+RELU = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 2), nn.relu, seed=1)
+SOFTMAX = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 3), nn.softmax, seed=1)
+X = np.random.default_rng(0).uniform(0, 1, (5, 2)).astype(np.float32)
+
+
+def linear(x):
+    return jnp.stack([x[:, 0] + x[:, 1], 1 - x[:, 0] - x[:, 1]], 1)
+
+
+def only(model, prop, **given):
+    (item,) = ax.verify(model, prop, mode="quick", **given).items
+    return item
+
+
+def test_bounds_are_proved_by_the_checker_and_refuted_by_an_exact_point():
+    assert only(linear, ax.Bounded(-3, 3), region=ax.Box([-1, -1], [1, 1])).levels == ("real",)
+    item = only(linear, ax.Bounded(-3, "1.9"), region=ax.Box([-1, -1], [1, 1]))
+    assert item.verdict == "refuted"
+    assert sum(item.counterexample.inputs) > Fraction("1.9") or sum(item.counterexample.inputs) < Fraction("-0.9")
+
+
+def test_bounds_that_touch_are_proved_and_one_bit_less_is_not():
+    """x + y over [0, 1]² reaches 2: a closed claim holds at 2, and not below."""
+    region = ax.Box([0, 0], [1, 1])
+    assert only(linear, ax.Bounded(-1, 2), region=region).verdict == "proved"
+    assert only(linear, ax.Bounded(-1, Fraction(2) - Fraction(1, 2**20)), region=region).verdict == "refuted"
+
+
+def test_a_relu_is_never_negative_without_a_margin():
+    assert only(RELU, ax.Bounded(0, None), region=ax.Box(-1, 1)).verdict == "proved"
+
+
+def test_softmax_gives_probabilities_for_every_input():
+    item = only(SOFTMAX, ax.ValidProbabilities())
+    assert (item.verdict, item.region, item.network) == ("proved", "every x", "tail")
+    assert check_certificate(item.certificate).accepted
+
+
+def test_sums_are_asked_of_bounds_where_there_is_no_softmax():
+    region = ax.Box([0, 0], ["0.5", "0.5"])
+    assert only(linear, ax.ValidProbabilities(), region=region).verdict == "proved"
+    assert only(linear, ax.ValidProbabilities(), region=ax.Box([0, 0], [1, 1])).verdict == "refuted"
+    beyond = ax.Box([0, 0], ["0.5", "0.505"])
+    assert only(linear, ax.ValidProbabilities(), region=beyond).verdict == "refuted"
+    assert only(linear, ax.ValidProbabilities("0.01"), region=beyond).verdict == "proved"
+
+
+def test_rows_of_data_are_tested_and_never_pass():
+    result = ax.verify(linear, ax.Bounded(-9, 9), data=X, mode="quick")
+    assert [item.verdict for item in result] == ["tested"]
+    assert result.items[0].samples == 5
+    assert not result.passed
+    assert only(linear, ax.Bounded(0.5, 9), data=X).verdict == "refuted"
+
+
+def test_finite_numbers_are_claimed_until_float32_is_checked():
+    for item in ax.verify(SOFTMAX, [ax.NoNaN(), ax.NoInf(), ax.Finite()], region=ax.Box(-1, 1), mode="quick"):
+        assert item.verdict == "claimed"
+        assert "float32 is not checked" in item.reason
+        assert item.levels == ()
+
+
+def test_an_executed_input_refutes_that_outputs_are_numbers():
+    overflow = lambda x: jnp.exp(x) * 1e30
+    item = only(overflow, ax.NoInf(), region=ax.Box([0.0], [80.0]))
+    assert (item.verdict, item.levels) == ("refuted", ("bitwise",))
+    (x,) = item.counterexample.inputs
+    assert np.isinf(jax.jit(overflow)(np.full((1, 1), float(x), np.float32))).all()
+    assert only(lambda x: jnp.log(x), ax.NoNaN(), region=ax.Box([-1.0], [1.0])).verdict == "refuted"
+    assert only(lambda x: jnp.sqrt(x), ax.NoNaN(), data=X).verdict == "tested"
+
+
+def test_values_near_the_largest_float_are_tested_not_claimed():
+    item = only(lambda x: jnp.exp(jnp.exp(x)), ax.Finite(), region=ax.Box([0.0], [4.48]))
+    assert item.verdict == "tested"
+    assert "2^127" in item.reason
+
+
+@pytest.mark.parametrize("make", [
+    lambda: ax.Bounded(), lambda: ax.Bounded(2, 1), lambda: ax.Bounded("one", 2), lambda: ax.Bounded(float("nan"), 2),
+    lambda: ax.Bounded(True, 2), lambda: ax.ValidProbabilities(-1),
+])  # fmt: skip
+def test_bad_parameters_are_named(make):
+    with pytest.raises(ax.SpecError) as error:
+        make()
+    assert error.value.at.startswith("tests")
+    assert error.value.fix or error.value.got
+
+
+def test_outputs_that_are_not_there_are_named():
+    with pytest.raises(ax.SpecError, match="outputs that the model does not have"):
+        ax.verify(linear, ax.Bounded(0, 1, outputs=[2]), region=ax.Box([0, 0], [1, 1]))

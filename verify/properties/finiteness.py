@@ -1,0 +1,127 @@
+"""Whether float32 outputs are numbers: interval bounds of every value, and executed inputs.
+
+No checker judges level float32 yet, so bounds make a claim at most. What was executed refutes at level bitwise.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import jax.numpy as jnp
+import numpy as np
+
+from axiom_jax._domain import interpret
+from axiom_jax._errors import UnsupportedPrimitive
+from axiom_jax.verification.domains.interval import Interval, interval
+from axiom_jax.verification.properties.balls import centre, inside
+from axiom_jax.verification.properties.scope import Budget, Place, Scope, unbounded
+from axiom_jax.verification.properties.ways import Outcome
+from axiom_jax.verification.regions import L1, L2
+from axiom_jax.verification.results import Answer, Tested
+from axiom_jax.verification.search.margins import nearest
+from axiom_jax.verification.verdict import Claimed, Counterexample, Refuted
+
+LARGEST = 2.0**127
+BLOCK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class ByIntervals:
+    """Bound every value of the program over a place by intervals, and execute inputs of it.
+
+    Args:
+        wrong: from executed outputs to where they are wrong.
+    """
+
+    scope: Scope
+    place: Place
+    wrong: Callable[[np.ndarray], np.ndarray]
+    text: str
+    network: str = "none"
+
+    def key(self) -> None:
+        return None
+
+    def settle(self, budget: Budget) -> Outcome:
+        start = time.monotonic()
+        return Outcome(self._answer(budget), time.monotonic() - start)
+
+    def _answer(self, budget: Budget) -> Answer:
+        executed = 0
+        for points in self._points(budget):
+            outputs = self.scope.execute(points)
+            bad = np.flatnonzero(self.wrong(outputs).any(1))
+            executed += len(points)
+            if len(bad):
+                return _refuted(points[bad[0]], outputs[bad[0]])
+        if self.place.data:
+            return Tested(executed, "the rows of the data were executed")
+        largest, why = self._largest()
+        if largest is not None and largest < LARGEST:
+            reason = (f"interval bounds in float32 keep every value below {largest:.3g} < 2^127; "
+                      f"level float32 is not checked yet")  # fmt: skip
+            return Claimed(None, reason)
+        return Tested(executed, why)
+
+    def _points(self, budget: Budget) -> list[np.ndarray]:
+        """Blocks of float32 inputs of the place: rows of data, corners, and random ones."""
+        samples = self.scope.samples.x if self.scope.samples is not None else np.zeros((0, self.scope.subject.size))
+        if self.place.data:
+            return [samples.astype(np.float32)]
+        generator, size = np.random.default_rng(0), self.scope.subject.size
+        count = max(min(budget.points, 40_000_000 // max(size, 1)), 16)
+        if unbounded(self.place.region):
+            scale = 10.0 ** generator.uniform(-38, 38, (count, 1))
+            x = np.clip(generator.standard_normal((count, size)) * scale, -3.4e38, 3.4e38).astype(np.float32)
+            kept = x[self._inside(x)]
+            return [kept[i : i + BLOCK] for i in range(0, len(kept), BLOCK)]
+        lo, hi = (np.array([nearest(v) for v in end], np.float32) for end in self.scope.box(self.place))
+        share = generator.uniform(0, 1, (count, size))
+        share[: count // 4] = share[: count // 4] > 0.5  # corners
+        share[0], share[1], share[2] = 0, 1, 0.5
+        x = np.clip(lo + (hi.astype(np.float64) - lo) * share, lo, hi).astype(np.float32)
+        x = x[self._inside(x)] if isinstance(self.place.region, (L1, L2)) else x
+        return [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
+
+    def _inside(self, x: np.ndarray) -> np.ndarray:
+        region = self.place.region
+        if isinstance(region, (L1, L2)):
+            middle = centre(self.scope, region)
+            return np.array([inside(region, [Fraction(float(v)) for v in row], middle) for row in x], bool)
+        lo, hi = (getattr(region, end, None) for end in ("lo", "hi"))
+        keep = np.ones(len(x), bool)
+        for end, sign in ((lo, 1), (hi, -1)):
+            if end is not None:
+                ends = np.array([-np.inf * sign if v is None else float(v) for v in np.ravel(_array(end))])
+                keep &= np.all(sign * (x - ends) >= 0, axis=1)
+        return keep
+
+    def _largest(self) -> tuple[float | None, str]:
+        """The largest magnitude of any value over the place, by intervals; None and why where it has no bound."""
+        if unbounded(self.place.region):
+            return None, "the region has no ends, so there are no bounds; inputs of all sizes were executed"
+        lo, hi = self.scope.box(self.place)
+        program, values = self.scope.subject.flat
+        box = Interval(*(jnp.array([float(nearest(v)) for v in end], jnp.float32) for end in (lo, hi)))
+        try:
+            found = interpret(interval, program, values, box)
+        except UnsupportedPrimitive as error:
+            return None, f"no bounds: {error.what}"
+        largest = 0.0
+        for value in found.values():
+            ends = (value.lo, value.hi) if isinstance(value, Interval) else (value,)
+            for end in map(np.asarray, ends):
+                if end.dtype.kind == "f" and end.size and not np.all(np.isneginf(end) & (end.ndim == 0)):
+                    largest = max(largest, float(np.nan_to_num(np.abs(end), nan=np.inf, posinf=np.inf).max()))
+        return largest, f"interval bounds reach {largest:.3g}, and 2^127 is the most that is claimed"
+
+
+def _array(value: object) -> np.ndarray:
+    return np.array(value, dtype=object)
+
+
+def _refuted(point: np.ndarray, output: np.ndarray) -> Refuted:
+    finite = tuple((Fraction(float(v)), Fraction(float(v))) for v in output if np.isfinite(v))
+    found = Counterexample(tuple(Fraction(float(v)) for v in point), finite, "deployed-cex")
+    return Refuted(found, None, ("bitwise",))
