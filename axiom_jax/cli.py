@@ -25,7 +25,9 @@ app = typer.Typer(
 )
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx or .axiom file.")]
-PropertyArgument = Annotated[str, typer.Argument(metavar="PROPERTY", help="A VNN-LIB file (.vnnlib or .vnnlib.gz).")]
+PropertyArgument = Annotated[
+    str, typer.Argument(metavar="PROPERTY", help='A VNN-LIB file, or a statement: "∀x ∈ [0, 1]^4. model(x)[0] >= 0".')
+]
 TimeoutOption = Annotated[float, typer.Option(help="Wall seconds for compilation and search.", min=0.0)]
 CheckTimeoutOption = Annotated[float, typer.Option(help="Wall seconds for the checker.", min=0.0)]
 NoCheckOption = Annotated[bool, typer.Option("--no-check", help="Stop before the checker: proofs are 'claimed'.")]
@@ -68,6 +70,8 @@ def verify(
         raise AxiomError(
             "There is no such level.", at="--require-level", got=str(require_level), fix="use real or float32"
         )
+    if is_statement(property):
+        _verify_statement(model, property, timeout, require_level, not no_check, certificate, as_json)
     with command.Progress() as progress:
         decision = command.decide_files(
             model, property, timeout=timeout, check=not no_check, check_timeout=check_timeout,
@@ -78,6 +82,26 @@ def verify(
         print(json.dumps(decision.to_dict()))
     else:
         command.show(decision)
+    raise typer.Exit(command.exit_code(decision))
+
+
+def is_statement(text: str) -> bool:
+    """Whether a property is a statement rather than the name of a file."""
+    return text.lstrip().startswith(("∀", "∃", "forall ", "exists "))
+
+
+def _verify_statement(
+    model: str, text: str, timeout: float, level: str | None, check: bool, certificate: Path | None, as_json: bool
+) -> None:
+    """A statement about the model of a file, which it calls `model`."""
+    from axiom_jax import _cli_prove as command
+    from axiom_jax._cli_verify import at_level
+
+    decision = command.prove_text(
+        text, timeout=timeout, check=check, certificate=certificate, models=[f"model={model}"]
+    )
+    decision = at_level(decision, level)
+    print(json.dumps(decision.to_dict())) if as_json else command.show(decision)
     raise typer.Exit(command.exit_code(decision))
 
 

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from axiom_jax import cli
+import axiom_jax as ax
+from axiom_jax import cli, nn
 
 KEYS = {"verdict", "vnncomp", "levels", "checked", "seconds", "compile_seconds", "check_seconds", "bound",
         "certificate", "counterexample", "reason"}  # fmt: skip
@@ -50,6 +51,18 @@ def test_refuted(axiom):
     assert found["counterexample"]["variables"]["x"] == found["counterexample"]["inputs"]
     status, out, _ = axiom("prove", "∀x. relu(x) - 5 >= 0")
     assert status == 1 and out.startswith("refuted ∀x. relu(x) - 5 >= 0") and "x = [0]" in out
+
+
+def test_a_statement_about_the_model_of_a_file(axiom, tmp_path):
+    path = str(tmp_path / "net.axiom")
+    ax.save_model(ax.Sequential(nn.Dense(2, 3), nn.relu, nn.Dense(3, 1), nn.sigmoid), path)
+    status, out, _ = axiom("verify", path, "∀x ∈ [0, 1]^2. model(x) <= 1", "--json")
+    found = answer(out)
+    assert status == 0 and set(found) == KEYS and found["verdict"] == "proved"
+    assert axiom("verify", path, "forall x in [0, 1]^2. model(x) <= 0", "--json")[0] == 1
+    assert axiom("verify", path, "∀x ∈ [0, 1]^2. model(x) <= 1", "--json", "--require-level", "float32")[0] == 3
+    status, out, _ = axiom("verify", path, "∀x ∈ [0, 1]^2. net(x) <= 1", "--json")
+    assert status == 2 and answer(out)["error"]["what"]
 
 
 def test_sizes(axiom):

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
+from axiom_jax.verification.domains.algebra.evaluating import reals
+from axiom_jax.verification.domains.algebra.moves import MOVES as MOVED
 from axiom_jax.verification.domains.curves import ELEMENTWISE
 from axiom_jax.verification.domains.interval import interval
 from axiom_jax.verification.domains.linear import BILINEAR, FIRST_OPERAND, LINEAR
+from axiom_jax.verification.domains.symbolic.translate import symbolic
 from axiom_jax.verification.gating import COMPARISONS, LOGIC
 from axiom_jax.verification.lowering import LOWERINGS
 from axiom_jax.verification.proof.ir import MOVES, ir
@@ -21,9 +24,11 @@ refused by name and line, never guessed.
   between two, *rewritten* expresses it by others, *decides* turns what a comparison decides into gates, *curve* takes
   an elementwise function of one variable whole, *interval* ends the bound at the primitive's interval.
 * **certificate**: what the checker can be told.
+* **symbolic**: terms for every size (`ax.prove`).
+* **reals**: terms at given sizes (`ax.to_smtlib`, `ax.to_sympy`); *moves* only moves elements.
 
-| primitive | interval | linear | certificate |
-|---|---|---|---|
+| primitive | interval | linear | certificate | symbolic | reals |
+|---|---|---|---|---|---|
 """
 DECIDES = COMPARISONS | LOGIC | {"sign", "select_n", "is_finite", "reduce_and", "reduce_or"}  # written with gates
 SIMPLIFIED = {"add_any", "square", "sign"}  # on the way to gates
@@ -32,16 +37,22 @@ SIMPLIFIED = {"add_any", "square", "sign"}  # on the way to gates
 def coverage() -> str:
     """The page as Markdown.
 
-    >>> "| tanh | yes | lines | yes |" in coverage()
+    >>> "| tanh | yes | lines | yes | yes | yes |" in coverage()
     True
     """
-    names = {*interval.rules, *LINEAR, *BILINEAR, *FIRST_OPERAND, *LOWERINGS, *relaxation.rules, *ir.rules, *MOVES}
-    rows = [f"| {name} | {_mark(name in interval.rules)} | {_linear(name)} | {_certificate(name)} |" for name in names]
+    names = {*interval.rules, *LINEAR, *BILINEAR, *FIRST_OPERAND, *LOWERINGS, *relaxation.rules, *ir.rules, *MOVES,
+             *symbolic.rules, *reals.rules, *MOVED}  # fmt: skip
+    rows = ["| " + " | ".join([name, _mark(name in interval.rules), _linear(name), _certificate(name),
+                               _mark(name in symbolic.rules), _reals(name)]) + " |" for name in names]  # fmt: skip
     return HEAD + "\n".join(sorted(rows)) + "\n"
 
 
 def _mark(present: bool) -> str:
     return "yes" if present else ""
+
+
+def _reals(name: str) -> str:
+    return "moves" if name in MOVED else _mark(name in reals.rules)
 
 
 def _linear(name: str) -> str:

@@ -1096,6 +1096,8 @@ def series(first: Fraction, ratio: Callable[[int], Fraction], alternate: bool, b
     return Fraction(below - high, 1 << bits), Fraction(above + high, 1 << bits)
 
 def exp_ends(x: Fraction) -> Ends:
+    if not x:
+        return Fraction(1), Fraction(1)
     if x < 0:
         low, high = exp_ends(min(-x, Fraction(8192)))
         return outward(1 / high, 1 / low) if x >= -8192 else (Fraction(0), 1 / low)

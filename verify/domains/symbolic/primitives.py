@@ -252,7 +252,20 @@ def _comparison(name: str) -> None:
 
 
 def _boolean(make: Callable[..., Any], *entries: Scalar) -> Scalar:
+    if make in (BOOLEAN["and"], BOOLEAN["or"]):
+        return _decided_early(make, *entries)
     return Scalar(make(*(e.value for e in entries)), defined=scalars.union(*(e.defined for e in entries)))
+
+
+def _decided_early(make: Callable[..., Any], a: Scalar, b: Scalar) -> Scalar:
+    """`or` and `and` as Kleene's: one part that is defined and decides is enough, whatever the other part needs."""
+    deciding = (lambda v: v) if make is BOOLEAN["or"] else scalars.negation
+
+    def needed(own: Scalar, other: Scalar) -> tuple[Any, ...]:
+        enough = scalars.conj([*other.defined, deciding(other.value)])
+        return tuple(f for d in own.defined if (f := scalars.disj([d, enough])) is not TRUE)
+
+    return Scalar(make(a.value, b.value), defined=scalars.union(needed(a, b), needed(b, a)))
 
 
 BOOLEAN: dict[str, Callable[..., Any]] = {
