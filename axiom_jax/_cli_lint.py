@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_jax._errors import AxiomError, SpecError
+from axiom_jax._shapes_places import caller
 from axiom_jax.linting.linter import lint
 from axiom_jax.linting.report import Report
 from axiom_jax.verification.regions import Box
@@ -15,9 +16,25 @@ def run(target: str, region: str | None = None, backend: str | None = None) -> R
     """The report about `FILE.py:NAME`, or about a model file.
 
     Raises:
-        AxiomError: the file, the name or the region cannot be read.
+        AxiomError: the file, the name or the region cannot be read, or there is no such backend.
     """
-    return lint(read(target), region=read_region(region), backend=backend)
+    here = caller()  # what a message says where no line of a user's file is to blame
+    box = read_region(region)
+    _known(backend)
+    try:
+        return lint(read(target), region=box, backend=backend)
+    except AxiomError as error:
+        if error.at in (None, here):
+            error.at = target
+        raise
+
+
+def _known(backend: str | None) -> None:
+    from axiom_jax.targets.registry import entries
+
+    if backend is not None and backend not in (known := entries()):
+        raise AxiomError("There is no such backend.", at="--backend", got=backend,
+                         fix=f"name one of {', '.join(known)}")  # fmt: skip
 
 
 def read(target: str) -> Any:
@@ -48,7 +65,7 @@ def _named(path: Path, name: str) -> Any:
         spec.loader.exec_module(module)
     except AxiomError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end with sys.exit
         raise AxiomError("The file cannot be run.", at=str(path), got=f"{type(error).__name__}: {error}",
                          fix=f"see python {path}") from error  # fmt: skip
     found: Any = module
@@ -72,7 +89,10 @@ def read_region(text: str | None) -> Box | None:
     lo, comma, hi = text.strip("[]() ").partition(",")
     if not comma or "," in hi:
         raise SpecError("A region is two ends.", at="--region", got=text, fix="--region 0,1")
-    return Box(lo.strip(), hi.strip())
+    try:
+        return Box(lo.strip(), hi.strip())
+    except AxiomError as error:
+        raise type(error)(error.what, at="--region", got=error.got or text, fix="--region 0,1") from None
 
 
 def show(report: Report) -> None:

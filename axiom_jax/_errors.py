@@ -82,7 +82,8 @@ class EnsureViolation(AxiomError):
     def __init__(
         self, condition: str, *, row: int | tuple[int, ...] | None = None, value: Any = None, at: str | None = None
     ) -> None:
-        got = None if row is None and value is None else f"row {row}, value {value}"
+        parts = [f"{name} {found}" for name, found in (("row", row), ("value", value)) if found is not None]
+        got = ", ".join(parts) or None
         super().__init__(f"A guarded condition does not hold: {condition}.", at=at, got=got)
         self.condition, self.row, self.value = condition, row, value
 

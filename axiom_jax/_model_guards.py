@@ -205,7 +205,7 @@ def report(guards: tuple[Guard, ...], policy: str, *flags: Any, compiled: bool =
         found = value[first] if value.shape == holds.shape else value
         error = EnsureViolation(guard.text, row=row, value=found.item() if found.size == 1 else None, at=guard.at)
         if len(places) > 1:
-            error.got = f"{error.got}; {len(places)} rows in all"
+            error.got = "; ".join(filter(None, (error.got, f"{len(places)} rows in all")))
         if policy == "raise":
             raise _numbered(error) if compiled else error
         warnings.warn(str(error), GuardWarning, stacklevel=2)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from axiom_jax._errors import AxiomError
+from axiom_jax._errors import AxiomError, ShapeError
 from axiom_jax._model_guards import Guard, collector, inside, recalled, report
 from axiom_jax._shapes_places import caller
 from axiom_jax._trace import guard_policy
@@ -171,7 +171,17 @@ def bounded(x: Any, low: Any, high: Any) -> Condition:
 
 
 def approx(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-6) -> Condition:
-    """`|a - b| <= atol + rtol |b|` for every component, as `numpy.isclose`; the value is the greatest difference."""
+    """`|a - b| <= atol + rtol |b|` for every component, as `numpy.isclose`; the value is the greatest difference.
+
+    Raises:
+        ShapeError: the shapes do not broadcast.
+    """
+    try:
+        jnp.broadcast_shapes(jnp.shape(a), jnp.shape(b))
+    except (TypeError, ValueError) as error:
+        raise ShapeError("Arrays of these shapes cannot be compared.", at=caller(),
+                         got=f"{jnp.shape(a)} and {jnp.shape(b)}",
+                         fix="give arrays of one shape: ax.approx(a, b)") from error  # fmt: skip
     return _every(jnp.isclose(a, b, rtol=rtol, atol=atol), jnp.abs(a - b), "approximately equal")
 
 

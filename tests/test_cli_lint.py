@@ -46,3 +46,23 @@ def test_a_clean_model_and_a_dangerous_function(folder, capsys):
 def test_bad_input_is_one_message(folder, capsys, target, word):
     status, out, err = run(capsys, target, "--json")
     assert status == 2 and word in err and json.loads(out.splitlines()[-1])["error"]["what"]
+
+
+def test_a_file_that_ends_the_program_is_an_error(folder, capsys):
+    (folder / "script.py").write_text("import sys\nsys.exit(0)\n")
+    status, out, _ = run(capsys, "script.py:model", "--json")
+    assert status == 2 and "SystemExit" in json.loads(out.splitlines()[-1])["error"]["got"]
+
+
+@pytest.mark.parametrize("arguments, at", [
+    (["mine.py:model", "--region", "1,0"], "--region"), (["mine.py:model", "--region", "a,b"], "--region"),
+    (["mine.py:model", "--backend", "abacus"], "--backend"), (["mine.py:jnp"], "mine.py:jnp"),
+])  # fmt: skip
+def test_errors_name_what_they_are_about(folder, capsys, arguments, at):
+    status, out, _ = run(capsys, *arguments, "--json")
+    error = json.loads(out.splitlines()[-1])["error"]
+    assert status == 2 and error["at"] == at and error["fix"]
+
+
+def test_known_backends_are_taken(folder, capsys):
+    assert run(capsys, "mine.py:model", "--backend", "cpu")[0] == 0

@@ -271,7 +271,7 @@ def parse_node(raw: Any, nodes: list[Node], tensors: Tensors) -> Node:
     need(len(of) == (OPERANDS[op] or len(of) or 1), f"{here} has the wrong number of operands")
     sizes, a, b = [nodes[k].size for k in of], nodes[of[0]], nodes[of[-1]]
     node = Node(op, of, a.size, all(nodes[k].constant for k in of))
-    node.source = of[-1] if a.constant else of[0]  # the operand that varies, unless there are terms
+    node.source = next((k for k in of if not nodes[k].constant), of[0])  # the one that varies, unless there are terms
     if op == "matmul":
         shape = [integer(x, 1, MAX_SIZE, f"the shape of {here}") for x in elements(raw["shape"], here)]
         m, k, n = node.shape = shape if len(shape) == 3 else [0, 0, 0]

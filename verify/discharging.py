@@ -72,11 +72,8 @@ class Without:
         return collecting(lambda: self._watched(without(self.proved, lambda: self.apply(params, *inputs)), inputs))
 
     def apply_train(self, params: Any, *inputs: Any, key: Any) -> tuple[Any, Any]:
-        def run() -> tuple[Any, Any]:
-            output, moved = without(self.proved, lambda: apply_train(self.apply, params, *inputs, key=key))
-            return self._watched(output, inputs), moved
-
-        return collecting(run, has_aux=True)
+        """In training mode all conditions stay: the proofs are about inference."""
+        return apply_train(self.apply, params, *inputs, key=key)
 
     def trainable(self, params: Any) -> Any:
         return trainable_leaves(self.apply, params)

@@ -9,9 +9,8 @@ import jax
 import numpy as np
 
 from axiom_jax._errors import UnsupportedPrimitive
-from axiom_jax._shapes_places import calling
 from axiom_jax.model import Model
-from axiom_jax.verification.domains.algebra.reading import Reading
+from axiom_jax.verification.domains.algebra.reading import Reading, statement_of_text
 from axiom_jax.verification.domains.algebra.sympy_form import Rationals, read_with, shaped_expressions
 from axiom_jax.verification.statement import Statement
 
@@ -80,7 +79,8 @@ def formula(
         rational: "short" shows a float as the shortest decimal that rounds to it, "exact" as the rational that it is.
 
     Raises:
-        SpecError: it is too long to be written out (when `.sympy` or `.latex()` is asked for), or sizes are missing.
+        SpecError: the text is malformed, sizes or specs are missing, or it is too long to be written out (when
+            `.sympy` or `.latex()` is asked for).
         UnsupportedPrimitive: listing every operation that has no meaning over the reals.
 
     >>> import jax.numpy as jnp
@@ -91,10 +91,7 @@ def formula(
     Formula('∀x ∈ [0, 1]. x*x <= x')
     """
     if isinstance(thing, str):
-        from axiom_jax.verification.spec.notation import read as read_text
-
-        place = calling()
-        thing = read_text(thing, frame=place.frame if place else None, at=place.at if place else None)
+        thing = statement_of_text(thing)
     if isinstance(thing, Statement):
         given = {n: 2 for n in thing.sizes} | (sizes or {})
         return Formula(thing.text, read_with(rational, thing, specs, given), thing)

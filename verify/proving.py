@@ -4,6 +4,7 @@ What is not settled becomes a guard: the same condition, demanded while the prog
 """
 
 import functools
+import typing
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -13,10 +14,12 @@ import jax
 import numpy as np
 
 from axiom_jax._errors import AxiomError, SpecError
-from axiom_jax._shapes_places import caller, calling
+from axiom_jax._shapes_annotations import Promise
+from axiom_jax._shapes_places import caller, calling, definition
 from axiom_jax.model import Model
 from axiom_jax.verification.regions import Box
-from axiom_jax.verification.settling import TIMEOUT, settle
+from axiom_jax.verification.settling import TIMEOUT, checked_seconds, settle
+from axiom_jax.verification.spec.naming import REGIONS
 from axiom_jax.verification.spec.notation import reading, traced
 from axiom_jax.verification.statement import Statement
 from axiom_jax.verification.verdict import Claimed, Proved, Refuted, Unknown, Verdict
@@ -40,7 +43,7 @@ def prove(
     Args:
         thing: text in the notation of docs/prove.md, a function that gives a condition (its arguments are the
             variables: vectors of length n unless annotated), or a `Statement`.
-        timeout: wall seconds.
+        timeout: wall seconds, a finite number.
         check: whether a checker judges the proof; without it a proof is `Claimed`.
         names: what names in the text stand for; they come before jax.nn, jnp and the caller's own.
 
@@ -50,11 +53,15 @@ def prove(
         the function was, and is its own `.verdict`: so `@ax.prove` leaves a function.
 
     Raises:
-        SpecError: the text is malformed, or a name in it is not known.
+        SpecError: the text is malformed, a name in it is not known, or an annotation or option is not understood.
 
     >>> print(prove("∀x ∈ [1, 2]. relu(x) >= 1"))
     proved ∀x ∈ [1, 2]. relu(x) >= 1: over the real numbers, for every n ≥ 1
     """
+    timeout = checked_seconds(timeout)
+    if names is not None and (not isinstance(names, Mapping) or any(not isinstance(name, str) for name in names)):
+        raise SpecError("names= says what names in the text stand for.", at=caller(), got=f"a {type(names).__name__}",
+                        fix='names={"f": f}')  # fmt: skip
     if thing is None:
         return lambda fn: prove(fn, timeout=timeout, check=check, names=names)
     if isinstance(thing, Statement):
@@ -71,6 +78,7 @@ def prove(
                         fix='give a text or a function: ax.prove("∀x. relu(x) >= 0")')  # fmt: skip
     from axiom_jax.verification.spec.forall import statement_of
 
+    _understood(thing)
     statement = statement_of(thing, at=caller())
     try:
         traced(statement)
@@ -82,6 +90,20 @@ def prove(
                         got=(lines or [type(error).__name__])[0][:300],
                         fix='annotate the shapes of its arguments: x: Float[Array, "n"]') from error  # fmt: skip
     return as_function(_warned(settle(statement, timeout, check=check), statement), thing, statement)
+
+
+def _understood(fn: Callable[..., Any]) -> None:
+    """Refuse what `Annotated` says of an argument and no statement can mean: silence would prove another claim."""
+    try:
+        hints = typing.get_type_hints(fn, include_extras=True)
+    except Exception:  # forward references that are not there yet
+        hints = dict(getattr(fn, "__annotations__", {}))
+    for name, hint in hints.items():
+        for item in typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ():
+            if name != "return" and not isinstance(item, (*REGIONS, Promise)):
+                raise SpecError(f"The annotation of {name} says what is no region.", at=definition(fn) or caller(),
+                                got=repr(item)[:80],
+                                fix=f'{name}: Annotated[Float[Array, "n"], ax.Box(0, 1)]')  # fmt: skip
 
 
 _memory: OrderedDict[Any, tuple[Verdict, float, Any]] = OrderedDict()

@@ -33,6 +33,7 @@ WORK = 3 * 10**6  # steps of the kernel for one point
 DIGITS = (0, 1, 2, 3, 5)
 MAX_VALUES = 4096  # entries of all variables at one choice of sizes
 JUDGED = 24  # points judged exactly in one round
+DOUBLE = 1e-9  # margins that rounding in float64 may hide, in proportion to the point
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
@@ -43,10 +44,12 @@ class Execution:
     Args:
         holds: whether the condition came out true.
         sides: for the comparisons that came out false, name and the two sides at the first such place.
+        nonfinite: whether a NaN or an infinity came up on the way.
     """
 
     holds: bool
     sides: tuple[tuple[str, float, float], ...] = ()
+    nonfinite: bool = False
 
     def __str__(self) -> str:
         """The comparisons that failed, as `-4.0 >= 0.0 is false`."""
@@ -139,7 +142,7 @@ def refute(
                 found = _judged(statement, theorem, sizes, where, batch, deadline)
                 if found is not None and not found.executed.holds:
                     return found
-                doubtful = doubtful or (found if found is not None and not found.undefined else None)
+                doubtful = doubtful or found
         if doubtful is not None:
             return doubtful
     return doubtful
@@ -282,9 +285,9 @@ def _judged(
             executed = execute(statement, sizes, {name: values[theorem.name(name)] for name in named})
             undefined = bool(theorem.needed) and _undefined(theorem, sizes, values)
             found = Refutation(theorem, dict(sizes), values, shapes, bits, executed, undefined)
-            if not executed.holds:
+            if not executed.holds and (executed.nonfinite or not undefined):
                 return found
-            if not undefined:
+            if executed.holds and not undefined and _told_by_rounding(statement, found):
                 kept = kept or found
             break
         late = deadline is not None and time.monotonic() > deadline
@@ -363,6 +366,37 @@ def _undefined(theorem: Theorem, sizes: Mapping[str, int], point: Mapping[str, S
 # Execution
 
 
+def _told_by_rounding(statement: Statement, found: Refutation) -> bool:
+    """Whether rounding explains that JAX finds a claim true in float32 that is false in exact arithmetic.
+
+    In float64 it comes out false, or the claim fails there by less than float64 resolves. Where neither is so, the
+    terms and JAX disagree about what the claim says, and the point refutes nothing.
+    """
+    named = {v.name: found.values[found.theorem.name(v.name)] for v in statement.variables
+             if found.theorem.name(v.name) in found.values}  # fmt: skip
+    if not _holds_in_double(statement, found.sizes, named):
+        return True
+    shaped = {x: np.array([[_float(q) for q in found.values[x]]]).reshape(1, *s) for x, s in found.shapes.items()}
+    margin, _ = _scores(found.theorem, found.sizes, shaped)
+    size = max([1.0, *(float(np.abs(a).max(initial=0)) for a in shaped.values())])
+    return bool(abs(margin[0]) <= DOUBLE * size)
+
+
+def _holds_in_double(statement: Statement, sizes: Mapping[str, int], point: Mapping[str, Sequence[Fraction]]) -> bool:
+    """Whether the condition is true in JAX with float64 for all that the statement leaves to the type of its inputs."""
+    with jax.enable_x64(True):
+        arrays = []
+        for v in at_sizes(statement, sizes).variables:
+            shape = tuple(int(d) for d in v.shape)
+            arrays.append(jnp.asarray(np.array([_float(q) for q in point[v.name]]).reshape(shape)))
+        numbers = [np.float64(_float(q)) for q in statement.constants]
+        try:
+            outputs = jax.tree.leaves(statement.condition(*arrays, *numbers))
+        except (TypeError, ValueError):  # it insists on float32: no second opinion
+            return True
+        return all(bool(np.asarray(o).all()) for o in outputs)
+
+
 def execute(statement: Statement, sizes: Mapping[str, int], point: Mapping[str, Sequence[Fraction]]) -> Execution:
     """Run the condition in JAX at a point, rounded to float32, and look at its comparisons.
 
@@ -374,7 +408,7 @@ def execute(statement: Statement, sizes: Mapping[str, int], point: Mapping[str, 
     for v, var in zip(statement.variables, program.inputs, strict=False):
         arrays.append(np.array([_float(q) for q in point[v.name]], np.float32).reshape(var.shape))
     arrays += [np.float32(_float(q)) for q in statement.constants]
-    outputs, sides = _run(program, tuple(captured), tuple(arrays))
+    outputs, sides, nonfinite = _run(program, tuple(captured), tuple(arrays))
     failed = []
     for eqn, (left, right, held) in zip(_compared(program), sides, strict=True):
         held = np.asarray(held)
@@ -382,7 +416,7 @@ def execute(statement: Statement, sizes: Mapping[str, int], point: Mapping[str, 
             where = np.unravel_index(int(np.argmin(held)), held.shape)
             pick = lambda a, where=where, held=held: float(np.broadcast_to(np.asarray(a), held.shape)[where])
             failed.append((eqn.name, pick(left), pick(right)))
-    return Execution(all(bool(np.asarray(o).all()) for o in outputs), tuple(failed))
+    return Execution(all(bool(np.asarray(o).all()) for o in outputs), tuple(failed), bool(nonfinite))
 
 
 def _float(q: Fraction) -> float:
@@ -406,7 +440,7 @@ def _compared(program: Program) -> list[Equation]:
     return found[::-1]
 
 
-def _run(program: Program, captured: Any, arrays: Any) -> tuple[Any, Any]:
+def _run(program: Program, captured: Any, arrays: Any) -> tuple[Any, Any, Any]:
     wanted = _compared(program)
 
     @jax.jit
@@ -415,7 +449,9 @@ def _run(program: Program, captured: Any, arrays: Any) -> tuple[Any, Any]:
         for eqn in program.equations:
             env.update(zip(eqn.outputs, eqn.evaluate(*(env[v] for v in eqn.inputs)), strict=True))
         sides = [(env[e.inputs[0]], env[e.inputs[1]], env[e.output]) for e in wanted]
-        return [env[v] for v in program.outputs], sides
+        reals = [env[v] for e in program.equations for v in e.outputs if jnp.issubdtype(v.dtype, jnp.floating)]
+        nonfinite = jnp.any(jnp.stack([~jnp.isfinite(x).all() for x in reals])) if reals else jnp.array(False)
+        return [env[v] for v in program.outputs], sides, nonfinite
 
     return run(captured, tuple(map(jnp.asarray, arrays)))
 

@@ -22,6 +22,7 @@ from axiom_jax.verification.properties.scope import MODES, Budget, Scope
 from axiom_jax.verification.regions import Region
 from axiom_jax.verification.results import Item, Result
 from axiom_jax.verification.search.margins import Subject
+from axiom_jax.verification.settling import checked_seconds
 from axiom_jax.verification.telemetry import telemetry
 from axiom_jax.verification.verdict import Unknown
 
@@ -70,8 +71,7 @@ def verify(
     start = time.monotonic()
     if mode not in MODES:
         raise SpecError("There is no such mode.", at=caller(), got=repr(mode), fix=f"use {', '.join(MODES)}")
-    if timeout is not None and not timeout >= 0:
-        raise SpecError("A timeout is not negative.", at=caller(), got=repr(timeout), fix="timeout=60")
+    timeout = None if timeout is None else checked_seconds(timeout)
     if isinstance(executor, ProcessPoolExecutor) or (executor is not None and not hasattr(executor, "submit")):
         raise SpecError("Claims run in threads of this process.", at=caller(), got=type(executor).__name__,
                         fix="give a concurrent.futures.ThreadPoolExecutor, or None")  # fmt: skip

@@ -4,6 +4,8 @@ In order: a quick look for a counterexample, a derivation, branch and bound wher
 program over a box, a solver at concrete sizes, a longer look for a counterexample.
 """
 
+import math
+import numbers
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from axiom_jax._errors import AxiomError, SpecError, UnsupportedPrimitive
+from axiom_jax._shapes_places import caller
 from axiom_jax.verification._display import shortened
 from axiom_jax.verification.statement import Statement
 from axiom_jax.verification.verdict import Claimed, Point, Proved, Refuted, Unknown, Verdict
@@ -34,6 +37,23 @@ def settle(statement: Statement, timeout: float = TIMEOUT, *, check: bool = True
         check: whether a checker judges the proof.
     """
     return _Attempt(statement, time.monotonic(), timeout, check).verdict()
+
+
+def checked_seconds(timeout: Any) -> float:
+    """A time limit that was given, as a number of seconds.
+
+    Raises:
+        SpecError: it is no finite number from 0 on.
+
+    >>> checked_seconds(3)
+    3.0
+    """
+    number = isinstance(timeout, (numbers.Real, np.number)) and not isinstance(timeout, (bool, np.bool_))
+    if not number or not math.isfinite(timeout) or timeout < 0:
+        got = repr(timeout) if number or timeout is None else f"a {type(timeout).__name__}"
+        raise SpecError("A timeout is a number of seconds, finite and not negative.", at=caller(), got=got,
+                        fix="timeout=60")  # fmt: skip
+    return float(timeout)
 
 
 @dataclass(eq=False)
@@ -144,8 +164,17 @@ class _Attempt:
             return None
         values = tuple((name, _tuples(value)) for name, value in found.point.items())
         note = "something in the statement has no value there; " if found.undefined else ""
-        point = Point(values, f"{note}{found.executed}", sizes=tuple(self._sizes(dict(values)).items()))
+        executed = self._executed(found.executed, found.undefined)
+        point = Point(values, f"{note}{executed}", sizes=tuple(self._sizes(dict(values)).items()))
         return Refuted(point, derivation, ("real",), self.statement.text, f"at {point!r}: {point.executed}")
+
+    def _executed(self, found: Any, undefined: bool = False) -> str:
+        """What JAX computed where the statement is false; over the reals its numbers may be others than in float32."""
+        if undefined or not found.holds:
+            return str(found)
+        why = "in float32 the condition is true there, over the reals it is false"
+        exact = "numbers inside of JAX functions are float32 numbers, those of the text are exact"
+        return f"{why}: {exact}" if self.statement.constants else why
 
     def _sizes(self, values: Mapping[str, Any]) -> dict[str, int]:
         """What the names of sizes are at a point."""
@@ -252,7 +281,9 @@ class _Attempt:
         flat = {
             name: tuple(Fraction(x) for x in np.array(value, dtype=object).ravel()) for name, value in values.items()
         }
-        return Point(tuple(values.items()), str(execute(self.statement, {}, flat)))
+        executed = execute(self.statement, {}, flat)
+        shown = str(executed) if self.exists else self._executed(executed)
+        return Point(tuple(values.items()), shown)
 
     def _solved(self) -> Verdict | None:
         """A solver, at concrete sizes; what it says alone is claimed."""
@@ -266,12 +297,34 @@ class _Attempt:
             self.tried.append(f"a solver: {_in_a_line(error)}")
             return None
         if answer.holds:
+            if answer.point is not None and (found := self._witnessed(answer.point)) is not None:
+                return found
             self.claim = self.claim or self._claimed(None, f"solver-trusted: {answer.reason}")
         elif answer.holds is None:
             self.tried.append(f"a solver: {answer.reason}")
         elif answer.point is not None:
             return self._candidate(answer.point)
         return None
+
+    def _witnessed(self, point: Mapping[str, Any]) -> Proved | None:
+        """A solver's witness of a statement of ∃ variables: a proof with the point in their place."""
+        from axiom_jax.verification.domains.symbolic.deriving import derive
+        from axiom_jax.verification.witnessing import with_witness
+
+        theorem = next((t for t in self.theorems if not t.abstracted), None)
+        if theorem is None or not self.check:
+            return None
+        values = [np.array(point[v.name], dtype=object) for v in self.statement.variables]
+        found = _witness(theorem, values)
+        inner, _ = derive(found.theorem, self.until(self.left)) if found is not None else (None, [])
+        if found is None or inner is None:
+            self.tried.append("a solver gives a witness that is not proved to be one")
+            return None
+        derivation = with_witness(theorem, found, inner)
+        if self._judged(derivation, theorem) is not None:
+            return None
+        shown = ", ".join(f"{v.name} = {_shown(x)}" for v, x in zip(self.statement.variables, values, strict=True))
+        return Proved(derivation, ("real",), self.statement.text, f"{self._scope()}, at {shown}")
 
     def _candidate(self, point: Mapping[str, Any]) -> Verdict | None:
         """A solver's point, judged exactly."""
@@ -334,6 +387,32 @@ def _affine(raw: Any) -> Any:
     for name, times in raw[1:]:
         total = shifted(total, name, times)
     return total
+
+
+def _witness(theorem: Any, values: list[np.ndarray]) -> Any:
+    """The claim with numbers in the place of the ∃ variables in front, outermost first; None where they do not fit."""
+    from axiom_jax.verification import derivation_checker as kernel
+    from axiom_jax.verification.witnessing import Witness
+
+    kernel.refill()
+    goal, steps = theorem.goal, []
+    for value in values:
+        if goal.op != "exists" or [kernel.affine(n) for n in value.shape] != list(goal.args[0]):
+            break
+        names = [f"@k{k}" for k in range(value.ndim)]
+        entries = sorted(np.ndenumerate(value), key=lambda e: e[0])
+        term = kernel.const(entries[-1][1])
+        for place, number in reversed(entries[:-1]):
+            here = [kernel.ieq(name, k) for name, k in zip(names, place, strict=True)]
+            if kernel.const(number) != term:
+                term = kernel.ite(kernel.conj(*here) if len(here) > 1 else here[0], kernel.const(number), term)
+        steps.append(("witness", {"names": names, "term": term}))
+        goal = kernel.applied(goal, names, term)
+    return Witness(replace(theorem, goal=goal, needed=()), tuple(steps)) if steps else None
+
+
+def _shown(values: np.ndarray) -> str:
+    return shortened(repr(Point((("", _tuples(values.tolist())),))).removeprefix(" = "), 100)
 
 
 def _tuples(value: Any) -> Any:

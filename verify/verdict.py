@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from axiom_jax._errors import SpecError
+from axiom_jax._shapes_places import caller
 from axiom_jax.verification._display import Facts, html_table, numbers, rich_table, shortened
 
 
@@ -80,9 +82,17 @@ class Point:
     sizes: tuple[tuple[str, int], ...] = ()
 
     def __getitem__(self, name: str) -> Any:
-        """A variable's value, as a float32 array; `values` has it exactly."""
+        """A variable's value, as a float32 array; `values` has it exactly.
+
+        Raises:
+            SpecError: the statement has no such variable.
+        """
         import numpy as np
 
+        if name not in dict(self.values):
+            known = [own for own, _ in self.values]
+            raise SpecError(f"The counterexample has no variable {name}.", at=caller(), got=", ".join(known),
+                            fix=f'counterexample["{known[0] if known else "x"}"]')  # fmt: skip
         return np.array(dict(self.values)[name], dtype=object).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:

@@ -85,3 +85,20 @@ def test_what_is_too_long_is_said_to_be():
 def test_missing_operations_are_listed():
     with pytest.raises(UnsupportedPrimitive, match="lu"):
         ax.formula(jnp.linalg.inv, spec(2, 2))
+
+
+def test_functions_without_specifications_are_refused():
+    for write in (ax.formula, ax.to_smtlib, ax.to_sympy):
+        with pytest.raises(SpecError, match="argument") as found:
+            write(lambda x: 2 * x)
+        assert "ShapeDtypeStruct" in (found.value.fix or "")
+        with pytest.raises(SpecError):
+            write(lambda x: 2 * x, spec(), spec())
+
+
+def test_claims_as_text_at_sizes():
+    bound = 1
+    assert str(ax.to_sympy("∀x. sum(x) <= bound", sizes={"n": 2})) == f"x_0 + x_1 <= {bound}"
+    assert "(declare-const |x[1]| Real)" in ax.to_smtlib("∀x. sum(x) <= 1", sizes={"n": 2})
+    with pytest.raises(SpecError, match="sizes"):
+        ax.to_smtlib("∀x. sum(x) <= 1")

@@ -4,6 +4,7 @@ import io
 import time
 import warnings
 from fractions import Fraction
+from typing import Annotated
 
 import hypothesis.strategies as st
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from jaxtyping import Array, Float
 from rich.console import Console
 
 import axiom_jax as ax
@@ -247,3 +249,76 @@ def _close(statement, x, y) -> bool:
     """Whether the condition holds up to rounding, nearby."""
     return any(bool(statement.condition(jnp.asarray(x + d, jnp.float32), jnp.asarray(y + d, jnp.float32)))
                for d in (-1e-5, 1e-5))  # fmt: skip
+
+
+OPTIONS = [{"timeout": None}, {"timeout": "a"}, {"timeout": float("nan")}, {"timeout": float("inf")}, {"timeout": -1},
+           {"timeout": True}, {"names": 3}, {"names": {1: 2}}]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_options_that_mean_nothing_are_refused(options):
+    with pytest.raises(ax.SpecError) as found:
+        ax.prove("∀x. x = x", **options)
+    assert found.value.fix and next(iter(options)) in found.value.fix
+    if "timeout" in options and options["timeout"] is not None:
+        with pytest.raises(ax.SpecError, match="timeout"):
+            ax.verify(lambda x: x, ax.Bounded(0, 1), region=ax.Box([0.0], [1.0]), timeout=options["timeout"])
+
+
+def test_an_unknown_variable_of_a_counterexample_is_told():
+    refuted = ax.prove("∀x. relu(x) - 5 >= 0")
+    with pytest.raises(ax.SpecError, match="no variable z") as found:
+        refuted.counterexample["z"]
+    assert found.value.got == "x"
+
+
+def test_what_is_no_certificate_is_refused(tmp_path):
+    for thing in (None, 3, ax.verify(lambda x: 2 * x, ax.Bounded(0, 2), region=ax.Box([0.0], [1.0]))):
+        with pytest.raises(ax.CertificateError, match="certificate") as found:
+            ax.save_certificate(thing, tmp_path / "a.cert")  # pyright: ignore[reportArgumentType]
+        assert "generate_certificate" in (found.value.fix or "")
+    with pytest.raises(ax.CertificateError):
+        ax.check_certificate(None)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ax.CertificateError) as found:
+        ax.save_certificate(ax.prove("∀x. relu(x) >= 0"), tmp_path / "a.cert")
+    assert found.value.fix == "give verdict.certificate" and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["∃x ∈ R^3. sum(x) = 1", "∃x ∈ R^(2×2), y ∈ [1, 2]^2. sum(x) = 1/3 and x[0] @ y > 5"])
+def test_a_solvers_witness_is_proved(text):
+    verdict = ax.prove(text, timeout=20)
+    assert isinstance(verdict, ax.Proved) and check(verdict.certificate.to_bytes()).accepted
+    attempt = settling._Attempt(read("∃x ∈ R^3. sum(x) = 1"), time.monotonic(), 10, True)
+    attempt._quick()
+    wrong = np.array([Fraction(1, 2), Fraction(0), Fraction(1)], dtype=object)
+    assert attempt._witnessed({"x": wrong}) is None  # only what holds
+    right = attempt._witnessed({"x": wrong - np.array([0, 0, Fraction(1, 2)], dtype=object)})
+    assert isinstance(right, ax.Proved) and "x = [1/2, 0, 1/2]" in right.scope
+
+
+def test_a_refutation_that_float32_does_not_see_says_why():
+    verdict = ax.prove("∀x. leaky_relu(x) = max(x, 0.01*x)")
+    assert isinstance(verdict, ax.Refuted)
+    executed = verdict.counterexample.executed
+    assert "float32 numbers" in executed and "exact" in executed and executed != "the condition is true"
+
+
+def test_a_size_is_not_called_as_a_variable():
+    assert read("∀n. n >= 2").variables[0].shape == ("m",)
+    assert [v.shape for v in read("∀n, m. n >= m").variables] == [("k",), ("k",)]
+    assert [v.shape for v in read("∀n. ∀x ∈ R^m. sum(x) >= n").variables] == [("k",), ("m",)]
+    assert "m = 1, n = " in str(ax.prove("∀n. n >= 2"))
+
+    def f(x: Float[Array, "m"]):  # noqa: F821
+        return x
+
+    assert [v.shape for v in read("∀n, x. sum(f(x)) >= n", {"f": f}).variables] == [("k",), ("m",)]
+
+
+def test_annotations_that_say_nothing_are_refused():
+    def claim(x: Annotated[Float[Array, "n"], "junk"]):  # noqa: F821
+        return x >= x
+
+    with pytest.raises(ax.SpecError, match="annotation of x") as found:
+        ax.prove(claim)
+    assert "junk" in (found.value.got or "")

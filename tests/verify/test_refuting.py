@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax import lax
 
 from axiom_jax import UnsupportedPrimitive
 from axiom_jax.verification import derivation_checker as kernel
@@ -216,3 +217,26 @@ def test_negations():
     assert [kernel.show(h) for h in denied.hypotheses] == ["0 <= x0", "x0 <= 1"] and denied.goal.op == "exists"
     assert str(witness(between, denied)) == "2"
     assert list(denials(claim(lambda x: x >= 0))) == []
+
+
+def test_a_point_where_jax_disagrees_refutes_nothing():
+    """x ** 2.0 by a traced exponent is defined for negative x in JAX, not in terms; and a wrong theorem is noticed."""
+    statement = claim(lambda x, y: (x + y * 0) ** jnp.where(y > 0, 2.0, 4.0) >= 0, (), ())
+    assert refute(statement, theorem_of(statement), time.monotonic() + 2) is None
+    wrong = theorem_of(claim(lambda x: jnp.abs(x) <= 5, ()))
+    assert refute(claim(lambda x: jnp.abs(x) >= 0, ()), wrong, time.monotonic() + 2) is None
+
+
+def test_rounding_does_not_save_a_false_claim():
+    """False in exact arithmetic, true in float32, false in float64."""
+    statement = claim(lambda x: (x + 1e9) - 1e9 <= x - x, ())
+    found = refute(statement, theorem_of(statement), time.monotonic() + 5)
+    assert found is not None
+
+
+def test_what_has_no_value_in_terms_alone_refutes_nothing():
+    """JAX finds the condition false there, but nothing in it is NaN or infinite."""
+    theorem = theorem_of(claim(lambda x: jnp.sqrt(x) >= 0, ()))
+    assert refute(claim(lambda x: jnp.abs(x) <= -1, ()), theorem, time.monotonic() + 1) is None
+    typed = claim(lambda x: lax.add(jnp.abs(x), jnp.float32(1)) >= 0, ())  # cannot run in float64
+    assert refute(typed, theorem_of(claim(lambda x: jnp.abs(x) <= 5, ())), time.monotonic() + 1) is None

@@ -26,7 +26,8 @@ def proof_of(statement, seconds=SECONDS):
     return derive(theorem_of(statement), time.monotonic() + seconds)[0]
 
 
-SAMPLE = [s for s in theorems.TRUE if s.text not in theorems.OPEN][::4]
+SAMPLE = [*[s for s in theorems.TRUE if s.text not in theorems.OPEN][::4], *theorems.LOGIC]
+SAMPLE = list({s.text: s for s in SAMPLE}.values())
 
 
 @pytest.mark.parametrize("statement", SAMPLE, ids=name)
@@ -64,6 +65,41 @@ def test_contradictory_hypotheses_prove_anything():
     x = kernel.var("x")
     theorem = Theorem("x < 0 and x > 1", (), (("x", ()),), (kernel.lt(x, 0), kernel.lt(1, x)), kernel.eq(x, 7))
     assert derive(theorem)[0] is not None
+
+
+def exists(formula):
+    """For every x of n entries there is such a y."""
+    x, y, n = kernel.var("x", "@i"), kernel.var("y", "@i"), kernel.affine("n")
+    goal = kernel.exists("y", [n], kernel.every("@i", n, formula(x, y)))
+    nonnegative = kernel.every("@i", n, kernel.le(0, x))
+    return lambda given: derive(Theorem("∃y", ("n",), (("x", (n,)),), (nonnegative,) if given else (), goal))[0]
+
+
+def test_an_array_is_found_by_solving_for_it():
+    assert exists(lambda x, y: kernel.eq(kernel.add(kernel.mul(3, y), x), 1))(False) is not None
+    square = exists(lambda x, y: kernel.eq(kernel.mul(y, y), x))
+    assert square(True) is not None
+    assert square(False) is None
+
+
+def test_hypotheses_that_are_disjunctions_are_taken_case_by_case():
+    n, x = kernel.affine("n"), kernel.var("x", "@i")
+    apart = kernel.every("@i", n, kernel.disj(kernel.le(x, -1), kernel.le(1, x)))
+    goal = kernel.every("@i", n, kernel.le(1, kernel.mul(x, x)))
+    variables = (("x", (n,)),)
+    assert derive(Theorem("x² >= 1", ("n",), variables, (apart,), goal))[0] is not None
+    above = kernel.every("@i", n, kernel.le(1, x))
+    assert derive(Theorem("x >= 1", ("n",), variables, (apart,), above))[0] is None
+
+
+def test_an_index_that_a_hypothesis_gives_is_used():
+    n, x = kernel.affine("n"), kernel.var("x", "@i")
+    somewhere = kernel.some("@i", n, kernel.lt(5, x))
+    positive = kernel.lt(5, kernel.bigmax("@i", n, x))
+    variables = (("x", (n,)),)
+    assert derive(Theorem("max(x) > 5", ("n",), variables, (somewhere,), positive))[0] is not None
+    everywhere = kernel.every("@i", n, kernel.lt(5, x))
+    assert derive(Theorem("x > 5", ("n",), variables, (somewhere,), everywhere))[0] is None
 
 
 def test_what_was_tried_is_said():

@@ -298,7 +298,23 @@ LOSSES = [
     forall("∀x. entropy(softmax(x)) >= 0", lambda x: -jnp.sum(nn.softmax(x) * nn.log_softmax(x)) >= 0, x="n"),
 ]
 
-TRUE = [*SOFTMAX, *ATTENTION, *ACTIVATIONS, *NORMALISATION, *NORMS, *LOSSES]
+LOGIC = [  # premises and claims about whole arrays, and places where something holds
+    forall("∀x y. x > 0 and y > 0 everywhere ⟹ x + y > 0",
+           lambda x, y: implies(jnp.all(x > 0) & jnp.all(y > 0), jnp.all(x + y > 0)), x="n", y="n"),
+    forall("∀x. x > 0 everywhere ⟹ x x > 0", lambda x: implies(jnp.all(x > 0), jnp.all(x * x > 0)), x="n"),
+    forall("∀x >= 1. log(x) >= 0", lambda x: jnp.log(x) >= 0, x=("n", AT_LEAST_ONE)),
+    forall("∀x. max(x) is attained", lambda x: jnp.any(x == jnp.max(x)), x="n"),
+    forall("∀x. the maximum of a matrix is attained", lambda x: jnp.any(x == jnp.max(x)), x="n m"),
+    forall("∀x. an entry is >= mean(x)", lambda x: jnp.any(x >= jnp.mean(x)), x="n"),
+    forall("∀x. an entry is <= mean(x)", lambda x: jnp.any(x <= jnp.mean(x)), x="n"),
+    forall("∀x. x >= 0 everywhere ⟺ relu(x) == x everywhere",
+           lambda x: jnp.all(x >= 0) == jnp.all(nn.relu(x) == x), x="n"),
+    forall("∀x. ‖x‖∞ <= ‖x‖₂ <= ‖x‖₁", lambda x: (norm_inf(x) <= norm2(x)) & (norm2(x) <= norm1(x)), x="n"),
+    forall("∀x. x <= 1 everywhere ⟹ max(x) <= 1", lambda x: implies(jnp.all(x <= 1), jnp.max(x) <= 1), x="n"),
+    forall("∀x >= 0. x <= sum(x)", lambda x: x <= jnp.sum(x), x=("n", NONNEGATIVE)),
+]
+
+TRUE = [*SOFTMAX, *ATTENTION, *ACTIVATIONS, *NORMALISATION, *NORMS, *LOSSES, *LOGIC]
 
 FALSE = [
     forall("∀x. sum(softmax(x)) == 2", lambda x: jnp.sum(nn.softmax(x)) == 2, x="n"),
@@ -391,6 +407,14 @@ FALSE = [
     forall("∀x y. kl(softmax(x), softmax(y)) > 0", lambda x, y: kl(x, y) > 0, x="n", y="n"),
     forall("∀x y. hinge(x, y) >= 1/10", lambda x, y, c: hinge(x, y) >= c, [Fraction(1, 10)], x="n", y="n"),
     forall("∀x. x <= x²", lambda x: x <= x * x, x="n"),
+    forall("∀x y. x > 0 somewhere and y > 0 somewhere ⟹ x + y > 0 somewhere",
+           lambda x, y: implies(jnp.any(x > 0) & jnp.any(y > 0), jnp.any(x + y > 0)), x="n", y="n"),
+    forall("∀x. x > 0 somewhere ⟹ x > 0 everywhere", lambda x: implies(jnp.any(x > 0), jnp.all(x > 0)), x="n"),
+    forall("∀x. an entry is > mean(x)", lambda x: jnp.any(x > jnp.mean(x)), x="n"),
+    forall("∀x. an entry is mean(x)", lambda x: jnp.any(x == jnp.mean(x)), x="n"),
+    forall("∀x. x >= 0 somewhere ⟺ relu(x) == x everywhere",
+           lambda x: jnp.any(x >= 0) == jnp.all(nn.relu(x) == x), x="n"),
+    forall("∀x. x <= sum(x)", lambda x: x <= jnp.sum(x), x="n"),
     forall("∀x. entropy(softmax(x)) > 0", lambda x: -jnp.sum(nn.softmax(x) * nn.log_softmax(x)) > 0, x="n"),
 ]
 
@@ -417,6 +441,5 @@ OPEN = {  # true; not proved yet, or only after more than two seconds
     "∀x y. |sigmoid(x) - sigmoid(y)| <= |x - y|",
     "∀x. |tanh(x)| <= |x|",
     "∀x y. |tanh(x) - tanh(y)| <= |x - y|",
-    "∀x. ‖x‖₂ <= ‖x‖₁",
     "∀x y. kl(softmax(x), softmax(y)) >= 0",
 }

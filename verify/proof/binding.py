@@ -43,9 +43,12 @@ def check_certificate(
     """
     if not isinstance(certificate, (str, os.PathLike)):
         with tempfile.TemporaryDirectory() as folder:
-            return check_certificate(
-                save_certificate(certificate, Path(folder, "a.cert")), model, timeout, properties
-            )
+            path = Path(folder, "a.cert")
+            try:
+                save_certificate(certificate, path)
+            except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+                return Checked(False, f"it cannot be written: {type(error).__name__}: {error}"[:200], unreadable=True)
+            return check_certificate(path, model, timeout, properties)
     if not Path(certificate).is_file():
         return Checked(False, f"there is no file {certificate}", unreadable=True)
     if (several := _several(certificate)) is not None:

@@ -2,13 +2,14 @@
 
 `statement.json` names each part with its sha256; the parts are ordinary certificates, stored without compression, so
 that the two checkers judge them after `unzip`. The statement is for people and for `check_certificate`, which compares
-the parts with the model and the questions; nothing in it is believed.
+the the statement with the parts, the model and the questions; nothing in it is believed.
 """
 
 import hashlib
 import io
 import json
 import platform
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterable
@@ -24,11 +25,13 @@ from axiom_jax._errors import AxiomError, CertificateError
 from axiom_jax._shapes_places import caller
 from axiom_jax.verification._display import Facts, html_table, rich_table, shortened
 from axiom_jax.verification.proof.certificate import Checked, canonical
-from axiom_jax.verification.proof.recipes import Unwritable, decode, encode
+from axiom_jax.verification.proof.recipes import REGIONS, Unwritable, decode, encode
 from axiom_jax.verification.properties.answering import is_answer
+from axiom_jax.verification.properties.base import Claim, ModelProperty
+from axiom_jax.verification.properties.combining import Alternatives
 from axiom_jax.verification.properties.reading import row_of
 from axiom_jax.verification.properties.scope import MODES, Place, Samples, Scope, need_labels
-from axiom_jax.verification.properties.ways import Way
+from axiom_jax.verification.properties.ways import BySymbols, Way
 from axiom_jax.verification.results import Item, Result
 from axiom_jax.verification.run import digest_of
 
@@ -41,6 +44,9 @@ NOT_COVERED = (
     "the step from the model's JAX program to the certificate's program, which is replayed at seeded points only",
     "inputs outside of the regions named here, and what happens to data before the model sees them",
 )
+RESTORED = "from the journal, checked again"  # how an answer was come by: no part of what a claim says
+ALONE = "No model was given: what the file claims was not compared with its parts. What the checker says of each:"
+WORDS = ("property", "claim", "region", "verdict", "network", "part", "sha256", "part_text")  # of an item
 
 
 @dataclass(frozen=True, repr=False)
@@ -168,16 +174,20 @@ def _described(item: Item, scope: Scope, part: str, digest: str) -> dict[str, An
         "part": part,
         "sha256": digest,
         "part_text": item.certificate.text,
-        "notes": list(item.notes),
+        "notes": [note for note in item.notes if note != RESTORED],
         "asked": _asked(item, scope),
     }
 
 
 def _asked(item: Item, scope: Scope) -> dict[str, Any]:
-    """The question as plain values, so that it can be posed again; no property if it holds a function or a model."""
+    """The question as plain values, so that it can be posed again; no property if it holds a function or a model.
+
+    `own` says that the label is the model's own answer, since none was given.
+    """
     place: Place | None = item.place
     x = None if place is None or place.x is None else np.asarray(place.x, np.float32)
     found = {"x": None if x is None else encode(x), "label": _label(scope, item.row), "property": None}
+    found |= {"row": item.row, "own": scope.samples is None or scope.samples.targets is None}
     found["region"] = None if scope.region is None else encode(scope.region)
     try:
         found["property"] = encode(item.asked)
@@ -218,8 +228,9 @@ def bundle_of(content: bytes, at: str) -> Bundle:
         statement = json.loads(files.pop(STATEMENT))
         if statement["format"] != FORMAT or statement["version"] != VERSION:
             raise KeyError("format")
+        if problem := _malformed(statement):
+            raise ValueError(problem)
         found = Bundle(statement, files)
-        _ = found.text, found.network, found.metadata, [str(line) for line in statement["not_covered"]]
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, RecursionError,
             NotImplementedError, RuntimeError) as error:  # fmt: skip
         raise CertificateError(
@@ -239,17 +250,25 @@ def check_bundle(
         properties: those that the file cannot hold (`ax.Custom`, `ax.Equivalent`), to compare their parts with.
 
     Returns:
-        Accepted only if every part is, and with a model if each is the answer to its question about that model.
+        Accepted only if every part is, and with a model if each item says, word for word, a claim that its question
+        makes about that model, and its part is the answer to that claim. Without a model the claims are not compared:
+        the statement then has the words of the checkers only.
     """
     from axiom_jax.verification.proof.binding import check_certificate
 
     seconds, lines, levels = 0.0, [], set()
+    if problem := _malformed(bundle.statement) or _undecodable(bundle.statement):
+        return Checked(False, problem, unreadable=True)
     if problem := _incoherent(bundle):
         return Checked(False, problem)
-    subject = None if model is None else row_of(model, tuple(bundle.statement["shape"]))
-    if subject is not None and digest_of(subject) != bundle.statement["model"]["digest"]:
+    try:
+        subject = None if model is None else row_of(model, tuple(bundle.statement["shape"]))
+        digest = None if subject is None else digest_of(subject)
+    except Exception as error:  # the shape is the file's: what a model says of rows that are not its own
+        return Checked(False, f"the model takes no rows of shape {bundle.statement['shape']}: {_said(error)}")
+    if subject is not None and digest != bundle.statement["model"]["digest"]:
         return Checked(False, f"it is about another network than {subject.name}: operations or weights differ")
-    given = {prop.name: prop for prop in properties or ()}
+    given = list(properties or ())
     judged: dict[str, Checked] = {}
     for item in bundle.statement["items"]:
         name = item["part"]
@@ -259,31 +278,92 @@ def check_bundle(
                 path.write_bytes(bundle.parts[name])
                 judged[name] = check_certificate(path, None, None if timeout is None else timeout - seconds)
             seconds += judged[name].seconds
+            lines += [] if subject is not None else [f"{name}:", *_indented(judged[name].statement)]
         checked = judged[name]
         if not checked.accepted:
-            return replace(checked, seconds=seconds, reason=f"{name} ({item['property']}): {checked.reason}")
-        problem = _misstated(item, bundle.parts[name])
+            return replace(checked, levels=(), statement="", seconds=seconds,
+                           reason=f"{name} ({item['property']}): {checked.reason}")  # fmt: skip
+        problem = _misstated(item, bundle.parts[name], checked)
         if problem is None and subject is not None:
             problem = _unbound(item, bundle.parts[name], subject, model, given)
         if problem is not None:
             return Checked(False, f"{name} ({item['property']}): {problem}", seconds=seconds)
         levels.update(checked.levels)
-        said = f" [rests on: {'; '.join(item['notes'])}]" if item["notes"] else ""
-        lines.append(f"{item['verdict']}: {item['claim']}{said}")
-    if subject is not None:
+        if subject is not None:
+            said = f" [rests on: {'; '.join(item['notes'])}]" if item["notes"] else ""
+            lines.append(f"{item['verdict']}: {item['claim']}{said}")
+    if subject is None:
+        lines.insert(0, ALONE)
+    else:
         lines.append(f"The network is {subject.name}: every part was compared with it and with its question.")
     return Checked(True, None, tuple(sorted(levels)), "\n".join(lines), seconds=seconds)
 
 
-def _incoherent(bundle: Bundle) -> str | None:
-    """What is wrong with the statement by itself, or None."""
-    keys = {"property", "claim", "verdict", "network", "part", "sha256", "part_text", "notes", "asked"}
-    items, named = bundle.statement.get("items"), set()
-    if not isinstance(items, list) or not items or not isinstance(bundle.statement.get("shape"), list):
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in text.splitlines()]
+
+
+def _said(error: Exception) -> str:
+    """An error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def _malformed(statement: Any) -> str | None:
+    """What is no statement at all, by the types of its values, or None."""
+    text = lambda value: isinstance(value, str)
+    texts = lambda value: isinstance(value, list) and all(map(text, value))
+    size = lambda value: type(value) is int and value >= 0
+    if not isinstance(statement, dict) or not isinstance(statement.get("metadata"), dict):
+        return "the statement is malformed"
+    model, shape, items = (statement.get(key) for key in ("model", "shape", "items"))
+    if not isinstance(model, dict) or not text(model.get("name")) or not text(model.get("digest")):
+        return "the statement names no model"
+    if not isinstance(shape, list) or not all(map(size, shape)) or not texts(statement.get("not_covered")):
+        return "the statement has no shape, or does not say what is not covered"
+    if not isinstance(items, list) or not items:
         return "the statement has no items"
     for item in items:
-        if not isinstance(item, dict) or not keys <= item.keys() or not isinstance(item["notes"], list):
+        if not isinstance(item, dict) or not all(text(item.get(key)) for key in WORDS):
             return "an item of the statement is malformed"
+        if not texts(item.get("notes")) or not texts(item.get("levels")) or not isinstance(item.get("asked"), dict):
+            return "an item of the statement is malformed"
+        asked = item["asked"]
+        numbers = all(asked.get(key) is None or size(asked[key]) for key in ("row", "label"))
+        if not {"x", "label", "row", "own", "region", "property"} <= asked.keys() or not numbers:
+            return "a question of the statement is malformed"
+    return None
+
+
+def _undecodable(statement: dict[str, Any]) -> str | None:
+    """Which question is none, or None."""
+    for item in statement["items"]:
+        try:
+            _question(item["asked"])
+        except Exception as error:  # whatever a class says of values that are not its own
+            return f"the question of {item['part'][:80]} is malformed: {_said(error)}"
+    return None
+
+
+def _question(asked: dict[str, Any]) -> tuple[Any, Any, np.ndarray | None]:
+    """The property, the region and the row of data of a question.
+
+    Raises:
+        CertificateError, TypeError, ValueError: it is none.
+    """
+    prop, region, x = decode(asked["property"]), decode(asked["region"]), decode(asked["x"])
+    if prop is not None and (isinstance(prop, type) or not isinstance(prop, ModelProperty)):
+        raise TypeError(f"{type(prop).__name__} is no property")
+    if region is not None and not isinstance(region, tuple(REGIONS.values())):
+        raise TypeError(f"{type(region).__name__} is no region")
+    if x is not None and not isinstance(x, np.ndarray):
+        raise TypeError(f"{type(x).__name__} is no row of data")
+    return prop, region, None if x is None else np.asarray(x, np.float32).reshape(1, -1)
+
+
+def _incoherent(bundle: Bundle) -> str | None:
+    """What is wrong between the statement and the parts, or None."""
+    named = set()
+    for item in bundle.statement["items"]:
         if item["verdict"] not in ("proved", "refuted") or item["part"] not in bundle.parts:
             return "an item names no part, or no verdict that a part can have"
         if hashlib.sha256(bundle.parts[item["part"]]).hexdigest() != item["sha256"]:
@@ -292,8 +372,8 @@ def _incoherent(bundle: Bundle) -> str | None:
     return "there are parts that the statement does not name" if named != bundle.parts.keys() else None
 
 
-def _misstated(item: dict[str, Any], data: bytes) -> str | None:
-    """Why the statement says other than a part, or None."""
+def _misstated(item: dict[str, Any], data: bytes, checked: Checked) -> str | None:
+    """Why the statement says other than a part and its checker, or None."""
     from axiom_jax.verification.proof.certificate import certificate_of
 
     part = certificate_of(data, item["part"])
@@ -302,34 +382,74 @@ def _misstated(item: dict[str, Any], data: bytes) -> str | None:
     violated = getattr(part, "claim", "holds") == "violated"
     if violated != (item["verdict"] == "refuted"):
         return f"the statement says {item['verdict']}, the part says {'violated' if violated else 'holds'}"
+    if sorted(item["levels"]) != sorted(checked.levels):
+        return f"the statement says levels {item['levels']}, its checker {list(checked.levels)}"
     return None
 
 
-def _unbound(item: dict[str, Any], data: bytes, subject: Any, model: Any, given: dict[str, Any]) -> str | None:
-    """Why a part is no answer to its question about the model, or None."""
+def _unbound(item: dict[str, Any], data: bytes, subject: Any, model: Any, given: list[Any]) -> str | None:
+    """Why an item is no claim of its question about the model, or its part not the answer to it; or None."""
     from axiom_jax.verification.proof.certificate import certificate_of
 
     part = certificate_of(data, item["part"])
-    try:
-        ways = _posed_again(item, subject, model, given)
-    except (AxiomError, KeyError, TypeError, ValueError) as error:
-        return f"its question cannot be posed again: {error}"
-    if ways is None:
+    asked, region, x = _question(item["asked"])
+    props = [prop for prop in given if getattr(prop, "name", None) == item["property"]] or [asked]
+    if props == [None]:
         return "its question holds a function or another model: give properties=[...] to compare it"
-    if any(is_answer(part, way) for way in ways):
-        return None
-    return "it is not the answer to its question about this model"
+    problem = None
+    for prop in props:
+        try:
+            posed = _posed_again(item["asked"], prop, region, x, subject, model)
+            claims = [claim for claim in posed if _says(item, claim)]
+            if claims and all(_answered(part, claim, item) for claim in claims):
+                return None
+        except Exception as error:  # whatever a property says of regions and rows that are not its own
+            problem = f"its question cannot be posed again: {_said(error)}"
+            continue
+        problem = "it is not the answer to its question about this model"
+        problem = problem if claims else "what the statement says is no claim of its question about this model"
+    return problem
 
 
-def _posed_again(item: dict[str, Any], subject: Any, model: Any, given: dict[str, Any]) -> list[Way] | None:
-    asked = item["asked"]
-    prop = given.get(item["property"]) or decode(asked["property"])
-    if prop is None:
-        return None
-    region, samples = decode(asked["region"]), None
-    if asked["x"] is not None:
-        x = np.asarray(decode(asked["x"]), np.float32).reshape(1, -1)
-        y = None if asked["label"] is None else np.array([int(asked["label"])])
+def _says(item: dict[str, Any], claim: Claim) -> bool:
+    """Whether an item says a claim, word for word."""
+    words = (item["property"], item["claim"], item["region"], item["notes"])
+    return words == (claim.property, claim.text, claim.place.text, list(claim.notes))
+
+
+def _answered(part: Any, claim: Claim, item: dict[str, Any]) -> bool:
+    """Whether a part is the answer to a claim by one of its ways; a refutation only by one that can refute."""
+    refuted = item["verdict"] == "refuted"
+    return any(
+        way.network == item["network"] and not (refuted and _proves_only(way)) and is_answer(part, way)
+        for way in claim.ways
+    )
+
+
+def _proves_only(way: Way) -> bool:
+    """Whether a counterexample to a way's question is none to its claim."""
+    return isinstance(way, Alternatives) or (isinstance(way, BySymbols) and not way.whole)
+
+
+def _posed_again(
+    asked: dict[str, Any], prop: Any, region: Any, x: np.ndarray | None, subject: Any, model: Any
+) -> list[Claim]:
+    """The claims that a property makes about the model, or about the one row of data."""
+    samples = None
+    if x is not None:
+        y = None if asked["label"] is None or asked["own"] else np.array([asked["label"]])
         samples = Samples(x, y, y)
     scope = Scope(model, subject, region, samples, 1 if samples else 0, MODES["standard"])
-    return [way for claim in prop.claims(scope) for way in claim.ways]
+    if samples is not None and asked["own"] and asked["label"] is not None:
+        if int(need_labels(scope)[0]) != asked["label"]:
+            raise ValueError("the label is not the model's own answer")
+    return [_numbered(claim, asked["row"]) for claim in prop.claims(scope)]
+
+
+def _numbered(claim: Claim, row: int | None) -> Claim:
+    """A claim about the one row that is posed again, under the number that the row had in the data."""
+    if row is None or claim.place.row is None:
+        return claim
+    there = re.sub(r"\brow 0\b", f"row {row}", claim.place.text)
+    text = claim.text.replace(claim.place.text, there)
+    return replace(claim, text=text, place=replace(claim.place, text=there))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from axiom_jax._errors import CertificateError
+from axiom_jax._shapes_places import caller
 from axiom_jax.verification._display import Facts, html_table, rich_table, shortened
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.search.margins import nearest
@@ -220,8 +221,10 @@ def save_certificate(certificate: "Certificate | Derivation | Bundle", path: str
     """Write a certificate or a derivation atomically: the file is there whole, or not at all.
 
     Raises:
-        CertificateError: the folder is missing or not writable.
+        CertificateError: it is no certificate, or the folder is missing or not writable.
     """
+    if not (hasattr(certificate, "to_bytes") and hasattr(certificate, "facts")):  # numbers have to_bytes too
+        raise _no_certificate(certificate)
     path = Path(path)
     try:
         write_atomically(path, certificate.to_bytes())
@@ -231,6 +234,14 @@ def save_certificate(certificate: "Certificate | Derivation | Bundle", path: str
             fix="name a file in a folder that exists and is writable",
         ) from error  # fmt: skip
     return path
+
+
+def _no_certificate(thing: Any) -> CertificateError:
+    """That something is no certificate, and how to get one of it."""
+    of_verdict = hasattr(getattr(thing, "certificate", None), "to_bytes")
+    fix = "give verdict.certificate" if of_verdict else "certificate = ax.generate_certificate(model, result)"
+    got = "None" if thing is None else f"a {type(thing).__name__}"
+    return CertificateError("This is neither a certificate nor the path of one.", at=caller(), got=got, fix=fix)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -24,16 +24,18 @@ from axiom_jax.verification.domains.interval import Interval
 from axiom_jax.verification.domains.linear import Plan, crown_below
 from axiom_jax.verification.proof.certificate import Certificate, canonical, describe_property
 from axiom_jax.verification.proof.exact import exactly
-from axiom_jax.verification.properties.scope import Budget
+from axiom_jax.verification.properties.answering import is_answer
+from axiom_jax.verification.properties.scope import Budget, Place, closed_box, ends, float_ends
 from axiom_jax.verification.properties.ways import ByBounds, Outcome
 from axiom_jax.verification.property import Atom, Case, Property
-from axiom_jax.verification.regions import L1, L2
+from axiom_jax.verification.regions import L1, L2, Region
 from axiom_jax.verification.search.margins import Subject, pose, with_atoms
 from axiom_jax.verification.verdict import Refuted, Unknown
 
 BITS = 24  # of the slopes of cuts: they need not be exact, any slope makes a true cut
 ROUNDS = 24  # unsafe points outside of the ball that are cut off
 INWARD = (Fraction(1), Fraction(999, 1000), Fraction(9, 10))  # of the radius, where such a point is tried in the ball
+TOWARDS = tuple(Fraction(1, 2**k) for k in (20, 10, 7, 4, 2, 1))  # the middle of a box, from a point outside
 Unsafe = tuple[tuple[Atom, ...], ...]
 
 
@@ -151,6 +153,62 @@ class ByBall:
         return _highest(slope, self.centre, self.region) <= atom.threshold - base.threshold
 
 
+@dataclass(frozen=True, eq=False)
+class OnlyInside:
+    """A way that asks boxes around what is claimed: it proves the claim, and refutes it by points of the claim only.
+
+    Args:
+        way: over the boxes.
+        said: what tells what is claimed from the boxes, for `key`.
+        counts: whether an exact point is of the claim.
+        judge: the refutation by an exact point, or None.
+    """
+
+    way: ByBounds | ByBall
+    said: str
+    counts: Callable[[Sequence[Fraction]], bool]
+    judge: Callable[[list[Fraction]], Refuted | None]
+
+    @property
+    def network(self) -> str:
+        return self.way.network
+
+    def key(self) -> str:
+        return hashlib.sha256(canonical([self.way.key(), self.said])).hexdigest()
+
+    def questions(self) -> list[tuple[Subject, Property]]:
+        """As `Way` says."""
+        return [(self.way.subject, self.way.property)] if isinstance(self.way, ByBounds) else []
+
+    def answers(self, part: Any) -> bool:
+        """As `Way` says: a counterexample is no answer where it is not of the claim."""
+        if not is_answer(part, self.way):
+            return False
+        return part.claim != "violated" or all(
+            self.counts([Fraction(x) for x in case["exact"]["lo"]]) for case in part.payload["property"]["cases"]
+        )
+
+    def settle(self, budget: Budget) -> Outcome:
+        start = time.monotonic()
+        outcome = self.way.settle(budget)
+        if not isinstance(outcome.answer, Refuted) or self.counts(outcome.answer.counterexample.inputs):
+            return outcome
+        found = self._nearby(outcome.answer.counterexample.inputs)
+        answer = found or Unknown("the box around the region has unsafe points that are not of the region")
+        return replace(outcome, answer=answer, seconds=time.monotonic() - start)
+
+    def _nearby(self, point: Sequence[Fraction]) -> Refuted | None:
+        """The refutation by a float32 point on the way from an unsafe point to the middle of its box."""
+        prop = self.way.property if isinstance(self.way, ByBounds) else self.way.ask()
+        for case in [case for case in prop.cases if _within(case, point)][:4]:
+            for share in TOWARDS:
+                near = [x + share * ((a + b) / 2 - x) for a, x, b in zip(case.lo, point, case.hi, strict=True)]
+                near = [Fraction(float(np.float32(float(x)))) for x in near]
+                if self.counts(near) and (found := self.judge(near)) is not None:
+                    return found
+        return None
+
+
 def with_cuts(
     prop: Property, slopes: list[list[Fraction]], extra: list[list[Fraction]], region: L1 | L2,
     centre: Sequence[Fraction],
@@ -249,6 +307,56 @@ def inside(region: L1 | L2, point: Sequence[Fraction], centre: Sequence[Fraction
     if isinstance(region, L1):
         return sum(map(abs, away)) <= region.eps
     return sum(v * v for v in away) <= region.eps**2
+
+
+def contains(place: Place, point: Sequence[Fraction], besides: Sequence[int] = ()) -> bool:
+    """Whether an exact flat point lies in a place: open ends are left out, a ball is the ball and not its box.
+
+    Args:
+        besides: components that are not looked at where the region is a box.
+
+    >>> from axiom_jax.verification.regions import Box
+    >>> [contains(Place(Box(0, None, lo_open=True), ""), [Fraction(x)]) for x in (0, 1)]
+    [False, True]
+    """
+    return all(_holds(region, point, besides) for region in (place.region, place.within) if region is not None)
+
+
+def _holds(region: Region, point: Sequence[Fraction], besides: Sequence[int]) -> bool:
+    lo, hi = ends(region, len(point))
+    if isinstance(region, (L1, L2)):
+        return inside(region, point, [(a + b) / 2 for a, b in zip(lo, hi, strict=True)])  # pyright: ignore
+    without = (getattr(region, "lo_open", False), getattr(region, "hi_open", False))
+    return all(
+        (a is None or a < x or (a == x and not without[0])) and (b is None or x < b or (x == b and not without[1]))
+        for i, (a, x, b) in enumerate(zip(lo, point, hi, strict=True)) if i not in besides
+    )  # fmt: skip
+
+
+def is_box(place: Place) -> bool:
+    """Whether a place is a closed box, so that every point of the box around it is of it."""
+    return closed_box(place.region) and (place.within is None or closed_box(place.within))
+
+
+def moved_in(place: Place, x: np.ndarray) -> np.ndarray:
+    """Float32 rows moved into a place where they are not: into a box exactly, into a ball but for rounding.
+
+    Args:
+        x: (rows, inputs).
+    """
+    lo, hi = float_ends(place, x.shape[1])
+    with np.errstate(invalid="ignore", over="ignore"):
+        x = np.where((x < lo) & np.isinf(hi), lo + (lo - x), x)
+        x = np.where((x > hi) & np.isinf(lo), hi - (x - hi), x)
+        x = np.clip(x, lo, hi).astype(np.float32)
+    region = place.region
+    if isinstance(region, (L1, L2)):
+        middle = np.array([float((a + b) / 2) for a, b in zip(*ends(region, x.shape[1]), strict=True)])  # pyright: ignore
+        away = x.astype(np.float64) - middle
+        norm = np.linalg.norm(away, 1 if isinstance(region, L1) else 2, axis=1, keepdims=True)
+        scale = np.minimum(1.0, float(region.eps) * (1 - 1e-6) / np.maximum(norm, 1e-300))
+        x = np.clip((middle + away * scale).astype(np.float32), lo, hi)
+    return x
 
 
 def _within(case: Case, point: Sequence[Fraction]) -> bool:

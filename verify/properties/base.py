@@ -17,8 +17,8 @@ from axiom_jax._shapes_places import caller
 from axiom_jax.verification import checker
 from axiom_jax.verification.proof.certificate import certificate, describe_property, point_proof
 from axiom_jax.verification.proof.exact import exactly
-from axiom_jax.verification.properties.balls import ByBall, centre
-from axiom_jax.verification.properties.scope import Place, Scope, unbounded
+from axiom_jax.verification.properties.balls import ByBall, OnlyInside, centre, contains, is_box, moved_in
+from axiom_jax.verification.properties.scope import Place, Scope, everywhere, unbounded
 from axiom_jax.verification.properties.ways import ByBounds, ByRunning, Outcome, Way
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.regions import L1, L2, Everything
@@ -128,9 +128,9 @@ def anywhere(prop: Pointwise, scope: Scope) -> Iterator[Place]:
     if scope.region is not None:
         yield from scope.places()
         return
-    everywhere = Place(Everything(), "every x")
-    if prop.condition(scope, everywhere).theorems:
-        yield everywhere
+    whole = Place(Everything(), "every x")
+    if prop.condition(scope, whole).theorems:
+        yield whole
     elif scope.samples is not None:
         yield Place(Everything(), "the rows of the data", data=True)
     else:
@@ -142,24 +142,40 @@ def claim_at(name: str, scope: Scope, place: Place, condition: Condition) -> Cla
     if place.data:
         text = f"for each of {len(scope.samples or ())} rows of data: {condition.text}"
         return Claim(name, text, place, (ByRunning(lambda budget: run_rows(scope, condition)),))
-    where = "for every x" if unbounded(place.region) else f"for all x with {place.text}"
+    where = "for every x" if everywhere(place.region) else f"for all x with {place.text}"
     text = f"{where}: {condition.text}"
     ways: list[Way] = list(condition.theorems)
     notes = condition.notes
     if unbounded(place.region) and scope.region is None and scope.samples is not None:
         ways.append(ByRunning(lambda budget: _run_data(scope, condition)))
     elif unbounded(place.region):
-        ways.append(ByRunning(lambda budget: _run_everywhere(scope, condition, budget)))
+        ways.append(ByRunning(lambda budget: _run_everywhere(scope, place, condition, budget)))
     else:
-        ask = lambda: over(scope, place, condition, text)
-        if isinstance(place.region, (L1, L2)):
-            middle = centre(scope, place.region)
-            judge = lambda point: judged(condition, point)
-            ways.append(ByBall(condition.subject, ask, place.region, tuple(middle), judge, condition.network))
-            notes += ("the ball lies in the polytope of the certificate, by exact arithmetic beside the checker",)
-        else:
-            ways.append(ByBounds(condition.subject, ask, condition.network))
+        way, more = way_over(scope, place, condition, text)
+        ways.append(way)
+        notes += more
     return Claim(name, text, place, tuple(ways), notes)
+
+
+def way_over(scope: Scope, place: Place, condition: Condition, text: str) -> tuple[Way, tuple[str, ...]]:
+    """The way to settle a condition over a place with ends, by bounds; and what its proof rests on."""
+    ask = lambda: over(scope, place, condition, text)
+    judge = lambda point: judged(condition, point)
+    if isinstance(place.region, (L1, L2)):
+        middle = tuple(centre(scope, place.region))
+        way = ByBall(condition.subject, ask, place.region, middle, judge, condition.network)
+        notes = ("the ball lies in the polytope of the certificate, by exact arithmetic beside the checker",)
+        exact = place.within is None or is_box(Place(place.within, ""))
+    else:
+        way, notes, exact = ByBounds(condition.subject, ask, condition.network), (), is_box(place)
+    return (way if exact else only_inside(way, place, condition)), notes
+
+
+def only_inside(way: ByBounds | ByBall, place: Place, condition: Condition, hole: Place | None = None) -> OnlyInside:
+    """A way over boxes around a place, its counterexamples kept to the place, and out of a hole."""
+    counts = lambda point: contains(place, point) and (hole is None or not contains(hole, point))
+    said = f"{place.region!r} within {place.within!r} but for {hole and hole.region!r}"
+    return OnlyInside(way, said, counts, lambda point: judged(condition, point))
 
 
 def over(scope: Scope, place: Place, condition: Condition, text: str) -> Property:
@@ -247,13 +263,13 @@ def _run_data(scope: Scope, condition: Condition) -> Answer:
     return answer
 
 
-def _run_everywhere(scope: Scope, condition: Condition, budget: Any) -> Answer:
-    """Executed inputs of every size of number, where a region has no ends."""
+def _run_everywhere(scope: Scope, place: Place, condition: Condition, budget: Any) -> Answer:
+    """Executed inputs of every size of number, where a region has no ends, or not all of them."""
     generator = np.random.default_rng(0)
     count = min(budget.points, 4096)
     scale = 10.0 ** generator.uniform(-3, 3, (count, 1))
     x = (generator.standard_normal((count, scope.subject.size)) * scale).astype(np.float32)
-    answer = run_rows(scope, condition, x)
+    answer = run_rows(scope, condition, moved_in(place, x))
     if isinstance(answer, Tested):
         reason = "the region has no ends, so there are no bounds; inputs of all sizes were executed"
         return Tested(answer.samples, "; ".join(filter(None, [reason, answer.reason])))

@@ -25,8 +25,9 @@ from axiom_jax.verification.properties.base import (
     anywhere,
     pointwise_claims,
 )
+from axiom_jax.verification.properties.robustness import NORMS, exact_radius
 from axiom_jax.verification.properties.scope import Budget, Place, Scope
-from axiom_jax.verification.properties.ways import Outcome, Way
+from axiom_jax.verification.properties.ways import BySymbols, Outcome, Way
 from axiom_jax.verification.property import Atom
 from axiom_jax.verification.search.margins import Subject
 from axiom_jax.verification.verdict import Proved, Refuted, Unknown
@@ -106,7 +107,7 @@ class AnyOf:
 
     def condition(self, scope: Scope, place: Place) -> Condition:
         joined = _joined(self.parts, scope, place)
-        return joined.condition(_conjoined(joined.unsafe), " or ".join(joined.texts), joined.theorems)
+        return joined.condition(_conjoined(joined.unsafe), " or ".join(joined.texts), _proving(joined.theorems))
 
 
 class Implies:
@@ -139,7 +140,7 @@ class Implies:
         premise, conclusion = joined.unsafe
         unsafe = _conjoined([_negated(premise), conclusion])
         theorems = self.parts[1].condition(scope, place).theorems  # pyright: ignore[reportAttributeAccessIssue]
-        return joined.condition(unsafe, f"if {joined.texts[0]}, then {joined.texts[1]}", theorems)
+        return joined.condition(unsafe, f"if {joined.texts[0]}, then {joined.texts[1]}", _proving(theorems))
 
 
 class Not:
@@ -242,7 +243,8 @@ class Alternatives:
                 return Outcome(outcome.answer, seconds, outcome.bound)
             found.append(outcome)
         if all(isinstance(outcome.answer, Refuted) for outcome in found):
-            return Outcome(found[-1].answer, seconds, found[-1].bound)
+            answer = replace(found[-1].answer, certificate=None)  # the certificate of one part refutes that part only
+            return Outcome(answer, seconds, found[-1].bound)
         words = [f"{c.property} is {type(o.answer).__name__.lower()}" for c, o in zip(self.claims, found, strict=True)]
         return Outcome(Unknown("none is proved: " + ", ".join(words)), seconds)
 
@@ -278,6 +280,11 @@ def _name(word: str, parts: Sequence[Any]) -> str:
     return f"{word}({', '.join(part.name for part in parts)})"
 
 
+def _proving(theorems: Iterable[Way]) -> tuple[Way, ...]:
+    """The theorems of parts of which one is enough: each proves the whole, and a refutation of one refutes nothing."""
+    return tuple(replace(way, whole=False) for way in theorems if isinstance(way, BySymbols))
+
+
 def _placing(prop: Any) -> list[Any]:
     """The properties inside that say themselves where they are asked."""
     own = [prop] if hasattr(prop, "around") else []
@@ -288,10 +295,10 @@ def _places(prop: Any, parts: Sequence[Any], scope: Scope) -> Iterable[Place]:
     own = [found for part in parts for found in _placing(part)]
     if not own:
         return anywhere(prop, scope)
-    balls = {(str(part.eps), str(part.norm), str(part.within)) for part in own}
+    balls = {(exact_radius(part.eps), NORMS[part.norm], part.within) for part in own}
     if len(balls) > 1:
         raise SpecError(f"{prop.name} speaks of several regions.", at=caller(),
-                        got=", ".join(part.name for part in own), fix="give them one radius and norm")  # fmt: skip
+                        got=", ".join(part.name for part in own), fix="give one eps, norm and within")  # fmt: skip
     return own[0].places(scope)
 
 

@@ -2,6 +2,10 @@
 
 A claim about two inputs is often proved by one about a derivative, and refuted by a pair of inputs. Both networks are
 composed of the model's own operations and weights, so the certificate holds every number of the model.
+
+A derivative says how far a function moves only where the function is continuous, and where it is the derivative of
+the function itself: so it is taken of the program that certificates evaluate, in which custom rules and
+`stop_gradient` are gone, and only of programs that are continuous by their operations (`no_derivative`).
 """
 
 import time
@@ -17,7 +21,9 @@ import jax
 import numpy as np
 
 from axiom_jax._errors import UnsupportedPrimitive
-from axiom_jax._program import Program
+from axiom_jax._program import Equation, Program, Var
+from axiom_jax.verification.gating import MOVES, gate_operands, is_constant, producers
+from axiom_jax.verification.lowering import lower, relu_operand
 from axiom_jax.verification.proof.certificate import (
     certificate,
     describe_property,
@@ -42,6 +48,12 @@ Run = Callable[[Any], Any]  # the model on one flat row: (inputs,) -> (outputs,)
 REPAIRS = 3  # how often leaves that the checker refuses are split further
 ATTACKS = 3  # seeds
 JUDGED = 6  # points of an attack that are judged exactly
+LINEAR = (MOVES - {"gather", "dynamic_slice"}) | {"neg", "add", "sub", "add_any", "reduce_sum", "cumsum", "pad",
+                                                  "reduce_window_sum"}  # fmt: skip
+PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}
+SMOOTH = {"exp", "tanh", "logistic", "erf", "erfc", "sin", "cos", "sinh", "cosh", "atan", "asinh"}  # on all numbers
+# Not defined everywhere: their derivatives have the same poles, or are made of their values, so bounds on them fail.
+POLES = {"integer_pow", "div", "sqrt", "rsqrt"}
 
 
 def composed(scope: Scope, key: Any, make: Callable[[Run, Any], Any], inputs: int, what: str) -> Subject:
@@ -60,6 +72,138 @@ def composed(scope: Scope, key: Any, make: Callable[[Run, Any], Any], inputs: in
         return Subject(apply, base.params, (spec,), f"{what} of {base.name}", dict(base.source))
 
     return scope.kept(("composed", key), build)
+
+
+def derived(scope: Scope, key: Any, make: Callable[[Run, Any], Any], inputs: int, what: str) -> Subject:
+    """As `composed`, of the model as it is bounded: its derivatives are those of the function that certificates hold.
+
+    Use it where `no_derivative` finds nothing. Custom rules and `stop_gradient` are gone; a relu at 0 has every slope
+    between 0 and 1.
+    """
+    base = scope.subject
+
+    def build() -> Subject:
+        program, values = base.flat
+        program, leaves = lower(program), len(jax.tree.leaves(base.params))
+
+        def apply(params: Any, x: Any) -> Any:
+            given = [*jax.tree.leaves(params), *values[leaves:]]
+            return make(lambda row: _with_relus(program, given, row), x)
+
+        spec = jax.ShapeDtypeStruct((inputs,), np.float32)
+        return Subject(apply, base.params, (spec,), f"{what} of {base.name}", dict(base.source))
+
+    return scope.kept(("derived", key), build)
+
+
+def _with_relus(program: Program, values: Sequence[Any], row: Any) -> Any:
+    """A lowered program on one row; JAX's relu has the gate as its derivative, its maximum has comparisons."""
+    env = program.environment(values) | {program.inputs[0]: row}
+    for eqn in program.equations:
+        x = relu_operand(program, eqn)
+        if x is not None and x.shape == eqn.output.shape:
+            env[eqn.output] = jax.nn.relu(env[x])
+        else:
+            env.update(zip(eqn.outputs, eqn.evaluate(*(env[v] for v in eqn.inputs)), strict=True))
+    return env[program.outputs[0]].ravel()
+
+
+def no_derivative(scope: Scope) -> str | None:
+    """Why bounds on the derivative say nothing about differences of a model; None if they do.
+
+    They do where the model is continuous and has that derivative outside of a set of measure zero along every line.
+    That is read off its operations: linear ones, products, relus, smooth functions where they are defined, and
+    choices whose cases agree where the condition changes.
+    """
+
+    def find() -> str | None:
+        program = lower(scope.subject.flat[0])
+        for eqn in program.equations:
+            if eqn.output in program.varying and eqn.output.dtype != bool and not _continuous(program, eqn):
+                where = f" ({eqn.at})" if eqn.at else ""
+                return f"derivatives prove nothing here: {eqn.name} is not known to be continuous{where}"
+        return None
+
+    return scope.kept(("no derivative",), find)
+
+
+def _continuous(program: Program, eqn: Equation) -> bool:
+    """Whether an equation that varies is continuous, and differentiable outside of kinks, wherever it is defined."""
+    varies = [v in program.varying for v in eqn.inputs]
+    numbers = [v for v in (*eqn.outputs, *_of(eqn.inputs, varies)) if v.dtype != bool]
+    if not all(np.issubdtype(v.dtype, np.floating) for v in numbers):
+        return False
+    if eqn.name == "select_n":
+        if not varies[0]:
+            return True
+        parts = gate_operands(program, eqn)
+        return parts is not None and _vanishes(program, parts[1], _unsigned(program, parts[0]))
+    if any(v.dtype == bool for v in _of(eqn.inputs, varies)):
+        return False
+    if eqn.name in ("gather", "dynamic_slice"):
+        return not any(varies[1:])
+    if eqn.name == "log":
+        return _positive(program, eqn.inputs[0])
+    if relu_operand(program, eqn) is not None or eqn.name == "convert_element_type":
+        return True
+    return eqn.name in LINEAR | PRODUCTS | SMOOTH | POLES
+
+
+def _of(given: Iterable[Var], chosen: Iterable[bool]) -> list[Var]:
+    return [v for v, one in zip(given, chosen, strict=True) if one]
+
+
+def _unsigned(program: Program, v: Var) -> Var:
+    while (eqn := producers(program).get(v)) is not None and eqn.name == "neg":
+        v = eqn.inputs[0]
+    return v
+
+
+def _vanishes(program: Program, v: Var, g: Var) -> bool:
+    """Whether, element by element, v is 0 where g is 0, as the operations between them show."""
+    if v == g:
+        return True
+    eqn = producers(program).get(v)
+    if eqn is None or any(x.shape != v.shape for x in eqn.inputs if x in program.varying and x.dtype != bool):
+        return False
+    below = lambda x: _vanishes(program, x, g)
+    if eqn.name == "mul":
+        return any(map(below, eqn.inputs))
+    if eqn.name == "div":
+        return below(eqn.inputs[0]) and eqn.inputs[1] not in program.varying
+    if eqn.name == "integer_pow":
+        return eqn.params["y"] > 0 and below(eqn.inputs[0])
+    if relu_operand(program, eqn) is not None:
+        return any(map(below, eqn.inputs))
+    if eqn.name == "sub" and is_constant(program, eqn.inputs[1], 1.0):  # exp(x) - 1
+        power = producers(program).get(eqn.inputs[0])
+        return power is not None and power.name == "exp" and below(power.inputs[0])
+    if eqn.name == "select_n":
+        return gate_operands(program, eqn) is not None and below(eqn.inputs[2])
+    return eqn.name in ("neg", "add", "sub", "add_any", "tanh", "erf", "sin", "sinh", "atan", "asinh") and all(
+        map(below, eqn.inputs)
+    )
+
+
+def _positive(program: Program, v: Var, or_zero: bool = False) -> bool:
+    """Whether every element is positive (or zero), as the operations that it comes from show."""
+    literals = dict(program.literals)
+    if v in literals:
+        value = np.asarray(literals[v])
+        return bool(np.all(value >= 0 if or_zero else value > 0))
+    eqn = producers(program).get(v)
+    if eqn is None:
+        return False
+    if eqn.name in ("exp", "logistic", "cosh"):
+        return True
+    if or_zero and (relu_operand(program, eqn) is not None or (eqn.name == "integer_pow" and eqn.params["y"] == 2)):
+        return True
+    if eqn.name in ("add", "add_any"):
+        x, y = eqn.inputs
+        either = lambda a, b: _positive(program, a, or_zero) and _positive(program, b, True)
+        return either(x, y) or either(y, x)
+    moved = LINEAR & MOVES | {"reduce_sum", "mul"}
+    return eqn.name in moved and all(_positive(program, x, or_zero) for x in eqn.inputs)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -117,6 +261,7 @@ class BySufficient:
         suspects: inputs of `direct` that may be unsafe, to be judged exactly; from points of `enough` (None: at once).
         counts: whether an unsafe input of `direct` lies in the claim's region; None: every one in its box does.
         text: the claim.
+        lacking: why there is no `enough`, for people.
     """
 
     enough: Condition | None
@@ -127,6 +272,7 @@ class BySufficient:
     suspects: Callable[[np.ndarray | None], Iterable[list[Fraction]]] | None = None
     counts: Callable[[tuple[Fraction, ...]], bool] | None = None
     network: str = "composed"
+    lacking: str = "nothing proves the claim yet"
 
     def key(self) -> str | None:
         import hashlib
@@ -147,7 +293,7 @@ class BySufficient:
             if (found := self._refuted(budget)) is not None:
                 return Outcome(found, spent())
             if self.enough is None:
-                return Outcome(Unknown("no counterexample was found, and nothing proves the claim yet"), spent())
+                return Outcome(Unknown(f"no counterexample was found, and {self.lacking}"), spent())
             refutation: list[Refuted] = []
 
             def judge(_: int, point: np.ndarray) -> bool:

@@ -18,14 +18,13 @@ from jax.extend.core import primitives
 
 from axiom_jax._domain import Domain, interpret, missing
 from axiom_jax.verification.lowering import lower
-from axiom_jax.verification.properties.balls import inside
+from axiom_jax.verification.properties.balls import contains, is_box
 from axiom_jax.verification.properties.base import Claim, Condition
 from axiom_jax.verification.properties.composing import BySufficient, Run, atom, composed, sampled
 from axiom_jax.verification.properties.monotone import indices
 from axiom_jax.verification.properties.scope import Budget, Place, Scope, unbounded
 from axiom_jax.verification.properties.signs import convex_by_signs
 from axiom_jax.verification.properties.ways import ByRunning, Outcome, Way
-from axiom_jax.verification.regions import L1, L2
 from axiom_jax.verification.verdict import Claimed, Refuted, Unknown
 
 SAMPLES = 8192
@@ -115,10 +114,9 @@ class _ByCurvature:
                 if worst[i] < 0:
                     yield [Fraction(float(v)) for v in x[i]]
 
-        counts, region = None, self.place.region
-        if isinstance(region, (L1, L2)):
-            centre = [(a + b) / 2 for a, b in zip(*box, strict=True)]
-            counts = lambda p: inside(region, p[:size], centre) and inside(region, p[size:], centre)
+        counts, place = None, self.place
+        if not is_box(place):  # the middle of two inputs of a convex region lies in it, too
+            counts = lambda p: contains(place, p[:size]) and contains(place, p[size:])
         return BySufficient(None, direct, (), double, self.text, suspects, counts)
 
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from axiom_jax._errors import SpecError
 from axiom_jax._shapes_places import caller
-from axiom_jax.verification.properties.base import Claim
+from axiom_jax.verification.properties.balls import is_box
+from axiom_jax.verification.properties.base import Claim, Condition, only_inside, way_over
 from axiom_jax.verification.properties.composing import Run, atom, composed
-from axiom_jax.verification.properties.scope import Place, Scope
+from axiom_jax.verification.properties.scope import Place, Scope, ends, need_closed_box
 from axiom_jax.verification.properties.ways import ByBounds
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.regions import Region, exact
@@ -31,9 +32,12 @@ class Avoids:
     """No state of the first `steps` steps lies in `region`, from any start in the region of the question.
 
     Args:
-        region: the forbidden box of states (its border belongs to it); an end None is no end.
+        region: the forbidden box of states, an `ax.Box` or `ax.Linf` (its border belongs to it); an end None is no end.
         steps: how many steps are looked at; the start is looked at, too.
         step: `step(state, control) -> next state` in JAX, control = model(state); None: the model is the step.
+
+    Raises:
+        SpecError: the region is no box with its border.
 
     >>> from axiom_jax.verification.regions import Box
     >>> Avoids(Box([2], [None]), steps=3).name
@@ -45,6 +49,7 @@ class Avoids:
     step: Step | None = None
 
     def __post_init__(self) -> None:
+        need_closed_box(self.region, "What Avoids forbids")
         _need_steps(self.steps)
 
     @property
@@ -68,10 +73,13 @@ class Reaches:
     """Every start in the region of the question is in `region` after `steps` steps.
 
     Args:
-        region: the goal, a box of states (its border belongs to it); an end None is no end.
+        region: the goal, an `ax.Box` or `ax.Linf` of states (its border belongs to it); an end None is no end.
         steps: how many.
-        within: True: at some step from 0 to `steps`, not necessarily the same for every start.
         step: as for `Avoids`.
+        within: True: at some step from 0 to `steps`, not necessarily the same for every start.
+
+    Raises:
+        SpecError: the goal is no box with its border.
 
     >>> from axiom_jax.verification.regions import Box
     >>> Reaches(Box([-1], [1]), steps=3).name
@@ -80,11 +88,15 @@ class Reaches:
 
     region: Region
     steps: int
-    within: bool = False
     step: Step | None = None
+    within: bool = False
 
     def __post_init__(self) -> None:
+        need_closed_box(self.region, "The goal of Reaches")
         _need_steps(self.steps)
+        if not isinstance(self.within, bool):
+            raise SpecError("within says whether any step will do.", at=caller(), got=repr(self.within),
+                            fix="ax.Reaches(goal, 3, step, within=True)")  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -113,10 +125,10 @@ class Reaches:
 
         place = np.array([[a.output[0][0] for a in step] for step in sides])
         sign = np.array([[float(a.output[0][1]) for a in step] for step in sides], np.float32)
-        ends = np.array([[float(a.threshold) for a in step] for step in sides], np.float32)
+        limits = np.array([[float(a.threshold) for a in step] for step in sides], np.float32)
 
         def least(run: Run, x: Any) -> Any:
-            far = ends - sign * _trajectory(run, self.step, x, self.steps)[place]
+            far = limits - sign * _trajectory(run, self.step, x, self.steps)[place]
             return far.max(1).min()[None]
 
         for step in sides:
@@ -136,9 +148,12 @@ class Lyapunov:
     Args:
         function: V, from a state (inputs,) to a number, in JAX. Written with abs, max and sums it is piecewise linear.
         step: as for `Avoids`.
-        outside: a box around the rest point that is left out; the property says nothing about its inside.
+        outside: an `ax.Box` or `ax.Linf` around the rest point that is left out; nothing is said about its points.
         decrease: V(x) − V(x′) is more than this; text is exact.
         positive: whether V(x) > 0 is asked, too.
+
+    Raises:
+        SpecError: what is left out is no box with its border.
 
     >>> Lyapunov(lambda x: abs(x).sum()).name
     'Lyapunov'
@@ -151,6 +166,8 @@ class Lyapunov:
     positive: bool = True
 
     def __post_init__(self) -> None:
+        if self.outside is not None:
+            need_closed_box(self.outside, "What Lyapunov leaves out")
         value = exact(self.decrease)
         if not isinstance(value, Fraction) or value < 0:
             raise SpecError("A decrease is a number of at least 0.", at=caller(), got=str(self.decrease), fix="give 0")
@@ -178,13 +195,18 @@ class Lyapunov:
             text = f"for all x with {place.text}{but}: {positive}V(x) − V(step(x)) > {self.decrease}"
             cases = [Case(lo, hi, unsafe) for lo, hi in _without(scope.bounds(place.region), self.outside, size)]
             way = ByBounds(subject, Property(tuple(cases), text), "composed")
-            yield Claim(self.name, text, place, (way,))
+            if self.outside is None and is_box(place):
+                yield Claim(self.name, text, place, (way,))
+                continue
+            hole = None if self.outside is None else Place(self.outside, "")
+            kept = only_inside(way, place, Condition(subject, unsafe, text, "composed"), hole)
+            yield Claim(self.name, text, place, (kept,))
 
 
 def _claim(name: str, scope: Scope, place: Place, subject: Subject, unsafe: Any, text: str) -> Claim:
     _ = subject.flat  # traced here, so that a step that is wrong is named at once
-    way = ByBounds(subject, Property((Case(*scope.bounds(place.region), unsafe),), text), "composed")
-    return Claim(name, text, place, (way,))
+    way, notes = way_over(scope, place, Condition(subject, unsafe, text, "composed"), text)
+    return Claim(name, text, place, (way,), notes)
 
 
 def _need_steps(steps: int) -> None:
@@ -218,23 +240,9 @@ def _trajectory(run: Run, step: Step | None, x: Any, steps: int) -> Any:
     return jnp.concatenate(states)
 
 
-def _ends(region: Region, size: int) -> tuple[list[Fraction | None], list[Fraction | None]]:
-    """The ends of a box of states, None where it has none."""
-    lo, hi = getattr(region, "lo", None), getattr(region, "hi", None)
-    if not hasattr(region, "lo"):
-        low, high = region.bounds((size,))
-        return list(low), list(high)
-    spread = lambda end: list(end) if isinstance(end, tuple) else [end] * size
-    found = spread(lo), spread(hi)
-    if any(len(end) != size for end in found):
-        raise SpecError("The box of states has another size than the state.", at=caller(),
-                        got=f"{max(map(len, found))} numbers for {size}", fix="give an end a coordinate")  # fmt: skip
-    return found
-
-
 def _inside(region: Region, size: int, offset: int) -> Iterable[Atom]:
     """Atoms that hold together exactly in the closed box."""
-    for i, (a, b) in enumerate(zip(*_ends(region, size), strict=True)):
+    for i, (a, b) in enumerate(zip(*ends(region, size), strict=True)):
         if a is not None:
             yield atom({offset + i: -1}, -a, strict=False)
         if b is not None:
@@ -243,7 +251,7 @@ def _inside(region: Region, size: int, offset: int) -> Iterable[Atom]:
 
 def _outside(region: Region, size: int, offset: int) -> Iterable[Atom]:
     """Atoms of which one holds exactly outside of the closed box."""
-    for i, (a, b) in enumerate(zip(*_ends(region, size), strict=True)):
+    for i, (a, b) in enumerate(zip(*ends(region, size), strict=True)):
         if a is not None:
             yield atom({offset + i: 1}, a)
         if b is not None:
@@ -259,10 +267,10 @@ def _without(whole: Ends, hole: Region | None, size: int) -> list[Ends]:
     if hole is None:
         return [whole]
     (lo, hi), pieces = (list(end) for end in whole), list[Ends]()
-    ends = list(zip(*_ends(hole, size), strict=True))
-    if any((a is not None and a >= hi[i]) or (b is not None and b <= lo[i]) for i, (a, b) in enumerate(ends)):
+    sides = list(zip(*ends(hole, size), strict=True))
+    if any((a is not None and a >= hi[i]) or (b is not None and b <= lo[i]) for i, (a, b) in enumerate(sides)):
         return [whole]  # the hole lies beside the box
-    for i, (a, b) in enumerate(ends):
+    for i, (a, b) in enumerate(sides):
         if a is not None and a > lo[i]:
             pieces.append((tuple(lo), (*hi[:i], a, *hi[i + 1 :])))
             lo[i] = a

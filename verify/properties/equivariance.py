@@ -16,9 +16,10 @@ import numpy as np
 
 from axiom_jax._errors import SpecError
 from axiom_jax._shapes_places import caller
+from axiom_jax.verification.properties.balls import contains, moved_in
 from axiom_jax.verification.properties.base import Claim, Condition
-from axiom_jax.verification.properties.composing import BySufficient, Run, atom, composed, sampled
-from axiom_jax.verification.properties.scope import Budget, Place, Scope, unbounded
+from axiom_jax.verification.properties.composing import BySufficient, Run, atom, composed, executed, sampled
+from axiom_jax.verification.properties.scope import Budget, Place, Scope, ends, everywhere, unbounded
 from axiom_jax.verification.properties.terms import equal_everywhere
 from axiom_jax.verification.properties.ways import Outcome, Way
 from axiom_jax.verification.regions import Everything, exact
@@ -181,23 +182,36 @@ def _claims(scope: Scope, prop: Asked, word: str, g: Any, h: Any, text: str, sha
     region = scope.region
     places = [Place(Everything(), "every x")] if region is None else scope.places()
     for place in places:
-        whole = f"for all x with {place.text}: {text}" if not unbounded(place.region) else f"for every x: {text}"
+        whole = f"for all x with {place.text}: {text}" if not everywhere(place.region) else f"for every x: {text}"
         ways: list[Way] = [_ByForms(sides[0], sides[1], whole)]
         condition = Condition(apart, unsafe, whole)
         bounded = not unbounded(place.region)
-        box = scope.bounds(place.region) if bounded else ((Fraction(-REACH),) * size, (Fraction(REACH),) * size)
+        box = scope.bounds(place.region) if bounded else _reached(place, size)
         enough = condition if prop.tolerance and bounded else None
-        suspects = _suspects(scope, apart, box)
-        ways.append(BySufficient(enough, condition, (box,) if bounded else (), None, whole, suspects))
+        suspects = _suspects(place, apart, box)
+        counts = lambda point, place=place: contains(place, point)
+        ways.append(BySufficient(enough, condition, (box,) if bounded else (), None, whole, suspects, counts))
         yield Claim(prop.name, whole, place, tuple(ways))
 
 
-def _suspects(scope: Scope, apart: Subject, box: Any) -> Callable[[np.ndarray | None], Iterator[list[Fraction]]]:
+def _reached(place: Place, size: int) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
+    """A box to sample where a region has no ends, or not all of them."""
+    sides = [
+        (a if a is not None else (Fraction(REACH) if b is None else b) - 2 * REACH,
+         b if b is not None else (Fraction(-REACH) if a is None else a) + 2 * REACH)
+        for a, b in zip(*ends(place.region, size), strict=True)
+    ]  # fmt: skip
+    return tuple(a for a, _ in sides), tuple(b for _, b in sides)
+
+
+def _suspects(place: Place, apart: Subject, box: Any) -> Callable[[np.ndarray | None], Iterator[list[Fraction]]]:
     def found(point: np.ndarray | None) -> Iterator[list[Fraction]]:
         if point is not None:
             yield [Fraction(float(v)) for v in point]
             return
         x, far = sampled(apart, box[0], box[1], SAMPLES)
+        moved = moved_in(place, x)
+        x, far = (x, far) if np.array_equal(x, moved) else (moved, executed(apart, moved))
         worst = np.abs(far).max(1)
         for i in np.argsort(-worst, kind="stable")[:WORST]:
             yield [Fraction(float(v)) for v in x[i]]

@@ -7,7 +7,7 @@ and Pearson 1934 for one rate; Newcombe 1998 (method 10, Wilson's scores) for th
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from axiom_jax._errors import SpecError, UnsupportedPrimitive
 from axiom_jax._shapes_places import caller
+from axiom_jax.verification.properties.balls import contains
 from axiom_jax.verification.properties.base import Claim, Condition, judged
 from axiom_jax.verification.properties.composing import BySufficient, Run, atom, certify, composed, executed
 from axiom_jax.verification.properties.monotone import indices
@@ -46,12 +47,15 @@ class IndividualFairness:
         protected: flat indices of the attribute's inputs: one number, or the inputs of a one-hot code.
         values: what the attribute may be: numbers, or a row a value for several inputs; None: anything in the region
             for one input, the one-hot rows for several. Given values stand in for the region's ends there.
-        eps: how much every other input may differ.
+        eps: how much every other input may differ; whole numbers by whole steps of at most eps, and inputs of
+            categorical not at all.
         tolerance: outputs may differ by this much; None: the decision is compared.
         threshold: the decision is `output > threshold`, for each output; None: the class of the largest output, the
             first of equal ones.
         categorical: groups of inputs that are one-hot codes; they are the same in both copies.
         integers: inputs that are whole numbers.
+
+    Both inputs lie in the region; a proof over a ball is one over the box around it.
 
     >>> IndividualFairness(0, values=[0, 1]).name
     'IndividualFairness(0)'
@@ -112,8 +116,12 @@ class _Pair:
         if len(set(used)) != len(used):
             raise SpecError("An input is named twice.", at=caller(), got="protected, categorical and integers overlap",
                             fix="name each input once")  # fmt: skip
-        fixed = set(used)
-        self.moving = tuple(i for i in range(self.size) if i not in fixed) if prop.eps else ()
+        fixed = {*self.protected, *(i for group in self.groups for i in group)}
+        reach = lambda i: Fraction(prop.eps // 1) if i in self.integers else prop.eps
+        self.moving = tuple(i for i in range(self.size) if i not in fixed and reach(i))
+        self.reach = tuple(reach(i) for i in self.moving)
+        start = self.size + len(self.protected)
+        self.whole = (*self.integers, *(start + k for k, i in enumerate(self.moving) if i in self.integers))
         self.decides = prop.tolerance is None and prop.threshold is None
         if self.decides and scope.outputs < 2:
             raise SpecError("A model of one output needs to be told what a decision is.", at=caller(),
@@ -200,15 +208,13 @@ class _Pair:
         pairs, total = self.values(lo, hi), 1
         for choice in choices:
             total *= len(choice)
-        lo, hi = list(lo), list(hi)
-        for i in self.integers:
-            lo[i], hi[i] = Fraction(-(-lo[i] // 1)), Fraction(hi[i] // 1)
+        lo, hi = self.rounded(lo, hi)
         if total == 0 or any(lo[i] > hi[i] for i in self.integers):
             raise SpecError("The region holds no whole number or one-hot code.", at=caller(),
                             fix="give a region that does, or name other inputs")  # fmt: skip
         if total * len(pairs) > MAX_CASES:
             raise _TooMany(total * len(pairs))
-        eps, found = self.prop.eps, list[Ends]()
+        found, reach = list[Ends](), self.reach
         for combination in itertools.product(*choices):
             low, high = list(lo), list(hi)
             for part in combination:
@@ -217,17 +223,34 @@ class _Pair:
             for first, second in pairs:
                 for i, a, b in zip(self.protected, *first, strict=True):
                     low[i], high[i] = a, b
-                moved = len(self.moving)
-                found.append(((*low, *second[0], *(-eps,) * moved), (*high, *second[1], *(eps,) * moved)))
+                found.append(((*low, *second[0], *(-far for far in reach)), (*high, *second[1], *reach)))
         return found
 
+    def rounded(self, lo: Sequence[Fraction], hi: Sequence[Fraction]) -> tuple[list[Fraction], list[Fraction]]:
+        """The ends of a box, of whole numbers the whole ones inside."""
+        low, high = list(lo), list(hi)
+        for i in self.integers:
+            low[i], high[i] = Fraction(-(-low[i] // 1)), Fraction(high[i] // 1)
+        return low, high
+
+    def both(self, point: Sequence[Fraction]) -> tuple[list[Fraction], list[Fraction]]:
+        """The two inputs that a point of the pair stands for."""
+        first, second = list(point[: self.size]), list(point[: self.size])
+        extra = point[self.size :]
+        for i, value in zip(self.protected, extra, strict=False):
+            second[i] = value
+        for i, moved in zip(self.moving, extra[len(self.protected) :], strict=True):
+            second[i] += moved
+        return first, second
+
     def discrete(self, point: Sequence[Fraction]) -> bool:
-        """Whether an input of the pair is of the claim: whole numbers where asked, both copies in their region."""
-        return all(point[i].denominator == 1 for i in self.integers)
+        """Whether a point of the pair has whole numbers and one-hot codes where they are asked."""
+        coded = all(sorted(point[i] for i in group) == [0] * (len(group) - 1) + [1] for group in self.groups)
+        return coded and all(point[i].denominator == 1 for i in self.whole)
 
     def claim(self, place: Place) -> Claim:
         lo, hi = self.scope.bounds(place.region)
-        subject = self.subject(lo, hi)
+        subject = self.subject(*self.rounded(lo, hi))
         outputs = subject.flat[0].outputs[0].size // 2
         text = self.text(place.text)
         condition = Condition(subject, self.unsafe(outputs), text)
@@ -241,38 +264,44 @@ class _Pair:
                 fix="leave groups out of categorical: then every mixture of their values is asked, which is more",
             ) from None  # fmt: skip
 
+        given = self.protected if self.prop.values is not None or len(self.protected) > 1 else ()
+
         def inside(point: tuple[Fraction, ...]) -> bool:
-            moved = zip(self.moving, point[self.size + len(self.protected) :], strict=True)
-            return self.discrete(point) and all(lo[i] <= point[i] + d <= hi[i] for i, d in moved)
+            """Given values stand in for the ends of a box, so a box does not speak of the protected inputs then."""
+            first, second = self.both(point)
+            apart = any(first[i] != second[i] for i in self.protected)
+            return apart and self.discrete(point) and all(contains(place, x, given) for x in (first, second))
 
         def suspects(point: np.ndarray | None) -> Iterable[list[Fraction]]:
             if point is not None:
                 exactly = [Fraction(float(v)) for v in point]
-                for i in self.integers:
+                for i in self.whole:
                     exactly[i] = Fraction(round(exactly[i]))
                 yield exactly
                 return
-            yield from self.flips(condition, boxes)
+            yield from self.flips(condition, boxes, inside)
 
         way = BySufficient(condition, condition, tuple(boxes), None, text, suspects, inside)
-        ways.append(_ByIntegers(way, self.integers) if self.integers else way)
+        ways.append(_ByIntegers(way, self.whole) if self.whole else way)
         notes = ("the logits decide as the outputs do",) if self.base is not self.scope.subject else ()
         return Claim(self.prop.name, text, place, tuple(ways), notes)
 
-    def flips(self, condition: Condition, boxes: list[Ends]) -> Iterator[list[Fraction]]:
+    def flips(
+        self, condition: Condition, boxes: list[Ends], inside: Callable[[tuple[Fraction, ...]], bool]
+    ) -> Iterator[list[Fraction]]:
         """Executed inputs of the pair whose decisions differ, those with the clearest difference first."""
         generator = np.random.default_rng(0)
         chosen = boxes if len(boxes) <= 512 else [boxes[i] for i in generator.choice(len(boxes), 512, replace=False)]
         low, high = (np.array([[float(v) for v in box[side]] for box in chosen]) for side in (0, 1))
         share = np.repeat(np.arange(len(chosen)), max(SAMPLES // len(chosen), 1))
         x = low[share] + generator.random((len(share), low.shape[1])) * (high - low)[share]
-        x[:, list(self.integers)] = np.rint(x[:, list(self.integers)])
+        x[:, list(self.whole)] = np.rint(x[:, list(self.whole)])
         x = np.clip(x.astype(np.float32), low[share].astype(np.float32), high[share].astype(np.float32))
         y = executed(condition.subject, x)
         differ = self.differ(y[:, : y.shape[1] // 2], y[:, y.shape[1] // 2 :])
-        for i in np.argsort(-differ, kind="stable")[:SUSPECTS]:
-            if differ[i] > 0:
-                yield [Fraction(float(v)) for v in x[i]]
+        order = (int(i) for i in np.argsort(-differ, kind="stable")[: SAMPLES // 8] if differ[i] > 0)
+        points = (tuple(Fraction(float(v)) for v in x[i]) for i in order)
+        yield from map(list, itertools.islice(filter(inside, points), SUSPECTS))
 
     def differ(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """How clearly the decisions differ; at most 0 where they do not."""
@@ -286,7 +315,8 @@ class _Pair:
 
     def text(self, where: str) -> str:
         prop = self.prop
-        others = f" and by at most {prop.eps} in the others" if prop.eps else ""
+        near = f", by at most {prop.eps} in the inputs {list(self.moving)}" if self.moving else ""
+        others = f"{near} and are equal in the others"
         same = (
             f"outputs differ by at most {prop.tolerance}" if prop.tolerance is not None
             else f"outputs lie on the same side of {prop.threshold}" if prop.threshold is not None
@@ -316,7 +346,8 @@ class _Pair:
                 y = executed(subject, x)
                 differ = self.differ(y[:, : y.shape[1] // 2], y[:, y.shape[1] // 2 :])
                 for i in np.argsort(-differ, kind="stable")[:SUSPECTS]:
-                    if differ[i] > 0 and (found := judged(condition, [Fraction(float(v)) for v in x[i]])):
+                    point = [Fraction(float(v)) for v in x[i]]
+                    if differ[i] > 0 and self.discrete(point) and (found := judged(condition, point)):
                         return found
             return Tested(len(rows) * len(pairs), "the protected attribute of every row was swapped")
 

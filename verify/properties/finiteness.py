@@ -14,10 +14,9 @@ import numpy as np
 from axiom_jax._domain import interpret
 from axiom_jax._errors import UnsupportedPrimitive
 from axiom_jax.verification.domains.interval import Interval, interval
-from axiom_jax.verification.properties.balls import centre, inside
+from axiom_jax.verification.properties.balls import contains, moved_in
 from axiom_jax.verification.properties.scope import Budget, Place, Scope, unbounded
 from axiom_jax.verification.properties.ways import Outcome
-from axiom_jax.verification.regions import L1, L2
 from axiom_jax.verification.results import Answer, Tested
 from axiom_jax.verification.search.margins import nearest
 from axiom_jax.verification.verdict import Claimed, Counterexample, Refuted
@@ -53,8 +52,9 @@ class ByIntervals:
             outputs = self.scope.execute(points)
             bad = np.flatnonzero(self.wrong(outputs).any(1))
             executed += len(points)
-            if len(bad):
-                return _refuted(points[bad[0]], outputs[bad[0]])
+            for i in bad:
+                if self.place.data or contains(self.place, [Fraction(float(v)) for v in points[i]]):
+                    return _refuted(points[i], outputs[i])
         if self.place.data:
             return Tested(executed, "the rows of the data were executed")
         largest, why = self._largest()
@@ -74,28 +74,15 @@ class ByIntervals:
         if unbounded(self.place.region):
             scale = 10.0 ** generator.uniform(-38, 38, (count, 1))
             x = np.clip(generator.standard_normal((count, size)) * scale, -3.4e38, 3.4e38).astype(np.float32)
-            kept = x[self._inside(x)]
-            return [kept[i : i + BLOCK] for i in range(0, len(kept), BLOCK)]
+            x = moved_in(self.place, x)
+            return [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
         lo, hi = (np.array([nearest(v) for v in end], np.float32) for end in self.scope.box(self.place))
         share = generator.uniform(0, 1, (count, size))
         share[: count // 4] = share[: count // 4] > 0.5  # corners
         share[0], share[1], share[2] = 0, 1, 0.5
         x = np.clip(lo + (hi.astype(np.float64) - lo) * share, lo, hi).astype(np.float32)
-        x = x[self._inside(x)] if isinstance(self.place.region, (L1, L2)) else x
+        x = moved_in(self.place, x)
         return [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
-
-    def _inside(self, x: np.ndarray) -> np.ndarray:
-        region = self.place.region
-        if isinstance(region, (L1, L2)):
-            middle = centre(self.scope, region)
-            return np.array([inside(region, [Fraction(float(v)) for v in row], middle) for row in x], bool)
-        lo, hi = (getattr(region, end, None) for end in ("lo", "hi"))
-        keep = np.ones(len(x), bool)
-        for end, sign in ((lo, 1), (hi, -1)):
-            if end is not None:
-                ends = np.array([-np.inf * sign if v is None else float(v) for v in np.ravel(_array(end))])
-                keep &= np.all(sign * (x - ends) >= 0, axis=1)
-        return keep
 
     def _largest(self) -> tuple[float | None, str]:
         """The largest magnitude of any value over the place, by intervals; None and why where it has no bound."""
@@ -115,10 +102,6 @@ class ByIntervals:
                 if end.dtype.kind == "f" and end.size and not np.all(np.isneginf(end) & (end.ndim == 0)):
                     largest = max(largest, float(np.nan_to_num(np.abs(end), nan=np.inf, posinf=np.inf).max()))
         return largest, f"interval bounds reach {largest:.3g}, and 2^127 is the most that is claimed"
-
-
-def _array(value: object) -> np.ndarray:
-    return np.array(value, dtype=object)
 
 
 def _refuted(point: np.ndarray, output: np.ndarray) -> Refuted:

@@ -21,7 +21,7 @@ from axiom_jax._shapes_places import caller
 from axiom_jax.verification.properties.base import Claim
 from axiom_jax.verification.properties.composing import atom
 from axiom_jax.verification.properties.monotone import indices
-from axiom_jax.verification.properties.scope import Budget, Place, Scope
+from axiom_jax.verification.properties.scope import Budget, Place, Scope, need_closed_box
 from axiom_jax.verification.properties.ways import ByRunning, Outcome
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.regions import Everything, exact
@@ -74,7 +74,8 @@ class DemographicParity:
     Args:
         protected: flat index of the input that tells the group; several: a one-hot code.
         tolerance: exact as text.
-        values: of the protected input, a group each (for a one-hot code: every input is a group).
+        values: of the protected input, a group each (for a one-hot code: every input is a group); they stand in for the
+            region's ends there. A region is an `ax.Box` or `ax.Linf`.
         favourable: the class that is the favourable decision; with a threshold it is `output > threshold`.
         threshold: for models of one output; None: the class of the largest output.
         confidence: of the intervals.
@@ -106,6 +107,7 @@ class DemographicParity:
                 yield _on_data(self, scope, f"{text}, in the population of the data", first, second, None)
             return
         for place in scope.places():
+            need_closed_box(place.region, "A region whose shares are compared")
             for first, second in _pairs(self, scope):
                 text = (f"for x uniform in {place.text}: the shares of favourable decisions differ by at most "
                         f"{self.tolerance} between {first} and {second}")  # fmt: skip

@@ -1,8 +1,9 @@
 """How fast outputs may change: over a region by bounds on the Jacobian, everywhere by the weights alone.
 
-Over a convex region ‖f(x) − f(y)‖ ≤ sup ‖J‖ · ‖x − y‖, with J where the network has a derivative. A claim is refuted by
-two inputs, evaluated exactly. Networks of relu are asked everywhere, too: f(x) = h(u, t) / t with x = u / t and h the
-network with its biases times t, so that the faces of a cube of (u, t) stand for all x.
+Over a convex region ‖f(x) − f(y)‖ ≤ sup ‖J‖ · ‖x − y‖, with J where the network has a derivative, if the network is
+continuous by its operations (`no_derivative`). A claim is refuted by two inputs of the region, evaluated exactly.
+Networks of relu are asked everywhere, too: f(x) = h(u, t) / t with x = u / t and h the network with its biases times
+t, so that the faces of a cube of (u, t) stand for all x.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,15 +22,23 @@ from axiom_jax.verification.lipschitz_bounds import Norm, by_absolute_values, by
 from axiom_jax.verification.lowering import lower, relu_operand
 from axiom_jax.verification.proof.derivation import lipschitz_of
 from axiom_jax.verification.proof.exact import exactly
-from axiom_jax.verification.properties.balls import inside
+from axiom_jax.verification.properties.balls import contains, is_box
 from axiom_jax.verification.properties.base import Claim, Condition
-from axiom_jax.verification.properties.composing import BySufficient, Run, atom, composed, sampled
+from axiom_jax.verification.properties.composing import (
+    BySufficient,
+    Run,
+    atom,
+    composed,
+    derived,
+    no_derivative,
+    sampled,
+)
 from axiom_jax.verification.properties.monotone import indices
 from axiom_jax.verification.properties.scope import Budget, Place, Scope, unbounded
 from axiom_jax.verification.properties.terms import checked
 from axiom_jax.verification.properties.ways import Outcome, Way
 from axiom_jax.verification.property import Atom
-from axiom_jax.verification.regions import L1, L2, Everything, exact
+from axiom_jax.verification.regions import Everything, exact
 from axiom_jax.verification.results import Answer
 from axiom_jax.verification.search.margins import Subject
 from axiom_jax.verification.verdict import Claimed, Unknown
@@ -131,12 +140,14 @@ class LocalLipschitz:
         """A claim a region."""
         measure = _Measure(self.norm, False, tuple(range(scope.outputs)))
         for place in scope.places():
-            if unbounded(place.region):
+            if isinstance(place.region, Everything):
                 yield from GlobalLipschitz(self.bound, self.norm).claims(scope)
                 continue
             text = f"for all x, y with {place.text}: ‖f(x) − f(y)‖ ≤ {self.bound} ‖x − y‖ in the norm {self.norm}"
             by_jacobian = _by_jacobian(scope, place, measure, self.bound, text)
             ways: tuple[Way, ...] = by_jacobian, _ByWeights(scope, self.bound, self.norm)
+            if unbounded(place.region):
+                ways = ways[::-1]
             yield Claim(self.name, text, place, ways, ("f has the derivative J outside of kinks",))
 
 
@@ -167,7 +178,7 @@ class GlobalLipschitz:
         text = f"for all x, y: ‖f(x) − f(y)‖ ≤ {self.bound} ‖x − y‖ in the norm {self.norm}"
         ways: list[Way] = [_ByWeights(scope, self.bound, self.norm)]
         measure = _Measure(self.norm, False, tuple(range(scope.outputs)))
-        ways.append(_ByFaces(scope, measure, self.bound, text))
+        ways.append(_ByFaces(scope, measure, self.bound, text, Place(Everything(), "every x, y")))
         notes = ("f has the derivative J outside of kinks",)
         yield Claim(self.name, text, Place(Everything(), "every x, y"), tuple(ways), notes)
 
@@ -204,9 +215,10 @@ class GradientBounded:
         measure = _Measure(self.norm, True, indices(given, scope.outputs, "output"))
         for place in scope.places():
             text = f"for all x with {place.text}: every gradient has norm {self.norm} at most {self.bound}"
-            way: Way = _by_jacobian(scope, place, measure, self.bound, text)
-            if unbounded(place.region):
-                way = _ByFaces(scope, measure, self.bound, text)
+            if (lacking := no_derivative(scope)) is not None:  # nor do two inputs say anything of its gradient
+                way: Way = BySufficient(None, None, (), None, text, lacking=lacking)
+            else:
+                way = _by_jacobian(scope, place, measure, self.bound, text)
             yield Claim(self.name, text, place, (way,), ("gradients are meant where they exist, outside of kinks",))
 
 
@@ -249,17 +261,23 @@ def _by_jacobian(scope: Scope, place: Place, measure: _Measure, bound: Fraction,
     size = scope.subject.size
     box = None if unbounded(place.region) else scope.bounds(place.region)
     if box is None:
-        return _ByFaces(scope, measure, bound, text)
-    whole = _expressible(lambda mode: composed(
+        return _ByFaces(scope, measure, bound, text, place)
+    direct, counts = _pair(scope, measure, bound, text), _counts(place, size)
+    if (lacking := no_derivative(scope)) is not None:
+        double = (*box[0], *box[0]), (*box[1], *box[1])
+        return BySufficient(None, direct, (), double, text, counts=counts, lacking=lacking)
+    whole = _expressible(lambda mode: derived(
         scope, ("jacobian", measure, mode), lambda run, x: measure.of(_jacobian(run, x, measure.outputs, mode)), size,
         "the Jacobian"))  # fmt: skip
-    direct = _pair(scope, measure, bound, text)
-    counts = None
-    if isinstance(place.region, (L1, L2)):
-        region, centre = place.region, [(a + b) / 2 for a, b in zip(*box, strict=True)]
-        counts = lambda point: inside(region, point[:size], centre) and inside(region, point[size:], centre)
     enough = Condition(whole, _exceeds(whole, measure, bound), text)
     return BySufficient(enough, direct, (box,), None, text, _suspects(scope, measure, *box), counts)
+
+
+def _counts(place: Place, size: int, always: bool = False) -> Callable[[Flat], bool] | None:
+    """Whether both of two inputs lie in a place; None where its box is the place, unless `always`."""
+    if is_box(place) and not always:
+        return None
+    return lambda pair: contains(place, pair[:size]) and contains(place, pair[size:])
 
 
 def _exceeds(subject: Subject, measure: _Measure, bound: Fraction) -> tuple[tuple[Atom, ...], ...]:
@@ -284,9 +302,10 @@ def _pair(scope: Scope, measure: _Measure, bound: Fraction, text: str) -> Condit
 def _suspects(scope: Scope, measure: _Measure, lo: Flat, hi: Flat) -> Callable[[np.ndarray | None], Any]:
     """Pairs of inputs along the steepest direction, at points with large Jacobians or at a given one."""
     low, high = (np.array([float(v) for v in end]) for end in (lo, hi))
-    flat = composed(scope, ("whole jacobian", measure.outputs),
-                    lambda run, x: _jacobian(run, x, measure.outputs).ravel(), scope.subject.size,
-                    "the Jacobian")  # fmt: skip
+    made = derived if no_derivative(scope) is None else composed
+    flat = made(scope, ("whole jacobian", measure.outputs),
+                lambda run, x: _jacobian(run, x, measure.outputs).ravel(), scope.subject.size,
+                "the Jacobian")  # fmt: skip
     shape = (len(measure.outputs), scope.subject.size)
 
     def at(x: np.ndarray, jacobian: np.ndarray) -> Iterator[list[Fraction]]:
@@ -377,6 +396,7 @@ class _ByFaces:
     measure: _Measure
     bound: Fraction
     text: str
+    place: Place
     network: str = "composed"
 
     def key(self) -> str:
@@ -399,7 +419,12 @@ class _ByFaces:
             t = float(point[-1])
             return suspects(point[:-1] / np.float32(t)) if t * REACH > np.abs(point[:-1]).max() else ()
 
-        return BySufficient(enough, direct, tuple(faces(size)), None, self.text, at).settle(budget)
+        lacking = no_derivative(self.scope) or BySufficient.lacking
+        place = self.place
+        counts = None if isinstance(place.region, Everything) else _counts(place, size, True)
+        return BySufficient(enough, direct, tuple(faces(size)), None, self.text, at, counts, lacking=lacking).settle(
+            budget
+        )
 
 
 def faces(size: int) -> Iterator[tuple[Flat, Flat]]:
@@ -420,7 +445,7 @@ def everywhere(scope: Scope, measure: _Measure) -> Subject | None:
     """The measured Jacobian at x = u / t as a network of (u, t); None where the network is not piecewise linear."""
     program, values = scope.subject.flat
     program = lower(program)
-    if not piecewise_linear(program):
+    if not piecewise_linear(program) or no_derivative(scope) is not None:
         return None
     leaves, size = len(jax.tree.leaves(scope.subject.params)), scope.subject.size
     captured = values[leaves:]

@@ -1,8 +1,9 @@
 """Outputs that never fall, or never rise, with a feature.
 
-Proved by the signs of the weights, or by bounds on the derivative along the feature (`jax.jvp`); refuted by two inputs
-that differ in it. What is continuous and has a derivative ≥ 0 wherever it has one, outside of a set of measure zero,
-does not fall: networks of relu and smooth functions are such, along every line.
+Proved by the signs of the weights, or by bounds on the derivative along the feature (`jax.jvp` of the program that
+certificates hold); refuted by two inputs of the region that differ in it. What is continuous and has a derivative ≥ 0
+wherever it has one, outside of a set of measure zero, does not fall: networks of relu and smooth functions are such,
+along every line. What is not known to be continuous (`no_derivative`) is not asked for its derivative.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,8 +17,17 @@ import numpy as np
 
 from axiom_jax._errors import SpecError
 from axiom_jax._shapes_places import caller
+from axiom_jax.verification.properties.balls import contains, is_box
 from axiom_jax.verification.properties.base import Claim, Condition
-from axiom_jax.verification.properties.composing import BySufficient, Run, atom, composed, sampled
+from axiom_jax.verification.properties.composing import (
+    BySufficient,
+    Run,
+    atom,
+    composed,
+    derived,
+    no_derivative,
+    sampled,
+)
 from axiom_jax.verification.properties.scope import Place, Scope
 from axiom_jax.verification.properties.signs import monotone_by_signs
 from axiom_jax.verification.properties.ways import ByRunning
@@ -86,12 +96,13 @@ class Monotone:
             places = [size + features.index(i) if i in features else i for i in range(size)]
             return sign * (run(x[np.array(places)]) - run(x[:size]))[np.array(chosen)]
 
-        enough = Condition(
-            composed(scope, ("slopes", *key), slopes, size, "derivatives"),
+        lacking = no_derivative(scope)
+        enough = None if lacking else Condition(
+            derived(scope, ("slopes", *key), slopes, size, "derivatives"),
             tuple((atom({k: -1}),) for k in range(count * len(features))),
             f"for all x with {place.text}: the parts of ∂y/∂x of the wrong sign, relu({'-' if sign > 0 else ''}∂y/∂x), "
             f"are 0 along the features {list(features)}",
-        )
+        )  # fmt: skip
         ordered = tuple(
             atom({}, 0, {f: 1, size + k: -1}, strict=False) for k, f in enumerate(features)
         )  # x_f <= its new value
@@ -104,6 +115,8 @@ class Monotone:
 
         def suspects(point: np.ndarray | None) -> Iterable[list[Fraction]]:
             """Pairs through a point whose slope looks wrong."""
+            if enough is None:
+                return
             if point is None:
                 x, wrong = sampled(enough.subject, lo, hi, SAMPLES)
                 worst = np.argsort(-wrong.max(1), kind="stable")[:WORST]
@@ -120,7 +133,15 @@ class Monotone:
                         yield [*start, *(high if g == f else start[g] for g in features)]
 
         by_signs = lambda budget: monotone_by_signs(scope.subject, features, chosen, self.increasing, text, budget)
-        by_slopes = BySufficient(enough, direct, ((lo, hi),), (more(lo), more(hi)), text, suspects)
+
+        def counts(point: Sequence[Fraction]) -> bool:
+            """Whether both inputs lie in the region, of which `lo` and `hi` are the box around it."""
+            other = [point[size + features.index(i)] if i in features else point[i] for i in range(size)]
+            return contains(place, point[:size]) and contains(place, other)
+
+        by_slopes = BySufficient(enough, direct, ((lo, hi),), (more(lo), more(hi)), text, suspects,
+                                 None if is_box(place) else counts,
+                                 lacking=lacking or BySufficient.lacking)  # fmt: skip
         notes = ("where bounds prove it: the derivative has the right sign outside of kinks",)
         return Claim(self.name, text, place, (ByRunning(by_signs, "model"), by_slopes), notes)
 

@@ -13,7 +13,7 @@ from axiom_jax._errors import SpecError
 from axiom_jax._shapes_places import caller
 from axiom_jax.verification.properties.base import Claim, Condition, Unsafe, anywhere, margin, pointwise_claims
 from axiom_jax.verification.properties.finiteness import ByIntervals
-from axiom_jax.verification.properties.scope import Place, Scope, unbounded
+from axiom_jax.verification.properties.scope import Place, Scope, everywhere
 from axiom_jax.verification.properties.ways import BySymbols, Way
 from axiom_jax.verification.property import Atom, rational
 from axiom_jax.verification.regions import Everything
@@ -192,7 +192,7 @@ def _numbers(scope: Scope, name: str, text: str, wrong: Callable[[np.ndarray], n
         yield Claim(name, f"for each of {len(scope.samples)} rows of data, executed in float32: {text}", place, (way,))
         return
     for place in scope.places():
-        where = "every float32 x" if unbounded(place.region) else f"every float32 x with {place.text}"
+        where = "every float32 x" if everywhere(place.region) else f"every float32 x with {place.text}"
         yield Claim(name, f"for {where}: {text}", place, (ByIntervals(scope, place, wrong, text),))
 
 
@@ -215,7 +215,7 @@ def of_tail(
     for cut in scope.tail.starts:
         after = scope.tail.after(cut)
         asked = scope.region is not None or scope.samples is None  # of every x, not of the data
-        whole = asked and cut == scope.tail.program.inputs[0] and unbounded(place.region)
+        whole = asked and cut == scope.tail.program.inputs[0] and everywhere(place.region)
         condition = lambda z, *given, after=after: holds(after(z).ravel(), *given)
         said = f"for every input z of the model's end: {text}"
         statement = Statement(said, (Variable("z", cut.shape),), condition, tuple(constants))

@@ -12,7 +12,7 @@ from axiom_jax._shapes_places import caller
 from axiom_jax.verification._display import Facts, html_table, rich_table
 from axiom_jax.verification.properties.base import claim_at, interrupted, settle
 from axiom_jax.verification.properties.reading import scope_of
-from axiom_jax.verification.properties.robustness import Robust, exact_radius
+from axiom_jax.verification.properties.robustness import Robust, cut, exact_radius
 from axiom_jax.verification.properties.scope import MODES, Scope, need_labels, short
 from axiom_jax.verification.results import Answer
 from axiom_jax.verification.verdict import Proved, Refuted, Unknown
@@ -135,7 +135,7 @@ def _bisected(scope: Scope, prop: Robust, largest: Fraction, row: int, steps: in
 
 def _place(scope: Scope, prop: Robust, row: int) -> Any:
     assert scope.samples is not None
-    return replace(prop.around(scope, row, scope.samples.x[row]), within=prop.within)
+    return cut(prop.around(scope, row, scope.samples.x[row]), prop.within)
 
 
 def _label(scope: Scope, row: int) -> int:

@@ -4,10 +4,12 @@ Where a model ends in what keeps the order of its inputs over the reals (softmax
 the logits, and the certificate is about the network up to them.
 """
 
+import hashlib
 import itertools
+import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ from axiom_jax.verification.search.margins import Subject
 NORMS: dict[Any, Any] = {"inf": Linf, float("inf"): Linf, 2: L2, 1: L1}
 MANY = 4096  # disjuncts of a top-k property
 ORDER = "over the reals the model's end keeps the order of the logits; the certificate is about the network up to them"
+LONG = 80  # characters of the ends of a box in a claim
 ONE = Fraction(1)
 
 
@@ -87,7 +90,7 @@ class Robust:
         for row, x in enumerate(scope.samples.x):
             if self.target is not None and labels[row] == self.target:
                 continue
-            yield replace(self.around(scope, row, x), within=live)
+            yield cut(self.around(scope, row, x), live)
 
     def around(self, scope: Scope, row: int, x: np.ndarray) -> Place:
         """The ball around one row."""
@@ -176,6 +179,37 @@ def domain(within: Any) -> Region | None:
     if (found is None and within is not None) or (isinstance(found, Box) and unbounded(found)):
         raise SpecError("Inputs live in a box.", at=caller(), got=str(within)[:60], fix="within=(0, 1)")
     return found
+
+
+def cut(place: Place, within: Region | None) -> Place:
+    """A place cut to where inputs live; the text says to what.
+
+    >>> from axiom_jax.verification.regions import Everything
+    >>> cut(Place(Everything(), "every x"), Box(["1/5", 0], 1)).text
+    'every x within [1/5, 1] × [0, 1]'
+    """
+    if within is None:
+        return place
+    return replace(place, within=within, text=f"{place.text} within {_ends(within)}")
+
+
+def _ends(region: Region) -> str:
+    """A region by its ends; by a digest of them where they are long."""
+    if isinstance(region, Box) and region.shape is None:
+        return str(region)
+    if isinstance(region, Box):
+        lo, hi = (_flat(end) for end in (region.lo, region.hi))
+        count, left, right = max(len(lo), len(hi)), "[("[region.lo_open], "])"[region.hi_open]
+        pairs = zip(*(end * count if len(end) == 1 else end for end in (lo, hi)), strict=True)
+        if len(text := " × ".join(f"{left}{a}, {b}{right}" for a, b in pairs)) <= LONG:
+            return text
+    digest = hashlib.sha256(json.dumps(_plain([getattr(region, f.name) for f in fields(region)])).encode()).hexdigest()
+    return f"{region} (sha256 {digest[:16]})"
+
+
+def _plain(value: Any) -> Any:
+    """Exact numbers as text, so that equal ends are written equally."""
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else str(value)
 
 
 def _live(region: Region | None) -> Region | None:

@@ -17,7 +17,7 @@ from axiom_jax._errors import SpecError
 from axiom_jax._shapes_places import caller
 from axiom_jax.verification.properties.tails import Tail, tail_of
 from axiom_jax.verification.regions import L1, L2, Box, Everything, Linf, Region
-from axiom_jax.verification.search.margins import Subject
+from axiom_jax.verification.search.margins import Subject, nearest
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,87 @@ def _has_none(value: Any) -> bool:
 def unbounded(region: Region) -> bool:
     """Whether a region has no box around it."""
     return isinstance(region, Everything) or _endless(region)
+
+
+def everywhere(region: Region) -> bool:
+    """Whether a region is every x: it has no end at all, in no component.
+
+    >>> everywhere(Box(None, None)), everywhere(Box([0, None], [None, None]))
+    (True, False)
+    """
+    return isinstance(region, Everything) or (
+        isinstance(region, Box) and all(end is None for end in (*_leaves(region.lo), *_leaves(region.hi)))
+    )
+
+
+def ends(region: Region, size: int) -> tuple[list[Fraction | None], list[Fraction | None]]:
+    """The ends of the box that a region is, or that lies around it; flat, None where it has none.
+
+    Raises:
+        SpecError: the region has another size.
+
+    >>> ends(Box([0, None], 1), 2)
+    ([Fraction(0, 1), None], [Fraction(1, 1), Fraction(1, 1)])
+    """
+    if isinstance(region, Everything):
+        return [None] * size, [None] * size
+    if isinstance(region, Box):
+        return _spread(region.lo, size), _spread(region.hi, size)
+    middle = _spread(Fraction(0) if region.center is None else region.center, size)
+    return [c - region.eps for c in middle], [c + region.eps for c in middle]  # pyright: ignore[reportOptionalOperand]
+
+
+def float_ends(place: Place, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest float32 of every component of the box around a place; infinite where it has no end.
+
+    A float32 row lies in a box, in exact arithmetic, exactly if it lies between these, open ends or not.
+    """
+    low, high = np.full(size, -np.inf, np.float32), np.full(size, np.inf, np.float32)
+    for region in (place.region, place.within):
+        if region is None:
+            continue
+        for i, (a, b) in enumerate(zip(*ends(region, size), strict=True)):
+            if a is not None:
+                low[i] = max(low[i], _inward(a, np.inf, getattr(region, "lo_open", False)))
+            if b is not None:
+                high[i] = min(high[i], _inward(b, -np.inf, getattr(region, "hi_open", False)))
+    return low, high
+
+
+def closed_box(region: Any) -> bool:
+    """Whether a region is a box with its border, so that atoms of its ends say exactly what lies in it."""
+    if not isinstance(region, Box):
+        return isinstance(region, (Linf, Everything))
+    return not (region.lo_open and region.lo is not None) and not (region.hi_open and region.hi is not None)
+
+
+def need_closed_box(region: Any, what: str) -> None:
+    """
+    Raises:
+        SpecError: the region is a ball of another norm, or leaves an end out.
+    """
+    if not closed_box(region):
+        raise SpecError(f"{what} is a box with its border.", at=caller(),
+                        got=str(region) if isinstance(region, (Box, L1, L2)) else type(region).__name__,
+                        fix="give ax.Box(lo, hi) or ax.Linf(eps, center)")  # fmt: skip
+
+
+def _inward(end: Fraction, to: float, is_open: bool) -> np.float32:
+    near = nearest(end)
+    beyond = Fraction(float(near)) < end if to > 0 else Fraction(float(near)) > end
+    return np.nextafter(near, np.float32(to)) if beyond or (is_open and Fraction(float(near)) == end) else near
+
+
+def _spread(value: Any, size: int) -> list[Any]:
+    found = _leaves(value) if isinstance(value, tuple) else [value] * size
+    if len(found) != size:
+        raise SpecError("The region has another size than what it is about.", at=caller(),
+                        got=f"{len(found)} numbers for {size}", fix="give an end a component")  # fmt: skip
+    return found
+
+
+def _leaves(value: Any) -> list[Any]:
+    return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, tuple) else [value]
 
 
 def short(value: Fraction) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from axiom_jax._errors import AxiomError, SpecError
-from axiom_jax.verification.spec.naming import EULER, Constant, Function, Names, applied
+from axiom_jax.verification.spec.naming import EULER, Constant, Function, Names, applied, misfit
 from axiom_jax.verification.spec.parsing import problem
 from axiom_jax.verification.spec.syntax import (
     Arithmetic,
@@ -374,6 +374,7 @@ class Meaning:
         name, count = tree.function, len(tree.arguments)
         function = self.functions[name]
         options = {key: self._option(option, scope) for key, option in tree.options}
+        self._fits(tree, function)
         if function.ours and name in REDUCTIONS and count == 1:
             return REDUCTIONS[name](self.array(tree.arguments[0], scope), **options)
         if function.ours and name in PAIRWISE:
@@ -389,6 +390,19 @@ class Meaning:
             return applied(function.model, given)
         found = function.call(*given, **options)
         return getattr(found, "holds", found)
+
+    def _fits(self, tree: Call, function: Function) -> None:
+        """Refuse arguments and options that the function does not take."""
+        name, count, options = tree.function, len(tree.arguments), [key for key, _ in tree.options]
+        if function.ours and name in PAIRWISE and count > 1:
+            found = (f"(x, y) or {name}(x, axis=0)", "several arguments and options") if options else None
+        elif function.ours and name in REDUCTIONS:
+            found = misfit(replace(function, call=REDUCTIONS[name]), 1, options)  # their number is told below
+        else:
+            found = misfit(function, count, options)
+        if found is not None:
+            raise problem(f"{name} does not take these arguments.", self.names.text, tree.span,
+                          f"it is called as {name}{found[0]}", self.names.at, found[1])  # fmt: skip
 
     def _argument(self, tree: Any, scope: Scope, first: bool = False) -> Any:
         if isinstance(tree, Name) and tree.text in WORDS and tree.text not in self.bound:

@@ -1,6 +1,7 @@
 """What a name in a statement stands for: given names, jax.nn and jnp, then the caller's own."""
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ class Names:
         """
         if name in self.given:
             return self._taken(name, self.given[name], span)
+        self._no_attribute(name, span, others)
         theirs = self._theirs(name)
         if name in (*EULER, *PI):
             if theirs is not _MISSING and not _same_number(theirs, math.e if name in EULER else math.pi):
@@ -85,6 +87,14 @@ class Names:
         if (found := _library(name)) is not None:
             return found
         raise self._unknown(name, span, others)
+
+    def _no_attribute(self, name: str, span: Span, others: Iterable[str]) -> None:
+        """A variable of the statement has no attributes; one of the caller's of that name is not meant."""
+        root, _, attribute = name.partition(".")
+        if attribute and root in others:
+            fix = {"T": f"write transpose({root})", "mT": f"write transpose({root})"}.get(attribute)
+            raise problem(f"{root} is a variable: it has no attributes.", self.text, span,
+                          fix or f"write {attribute}({root})", self.at)  # fmt: skip
 
     def alone(self) -> "Names":
         """The same without the caller's frame, which it would keep alive."""
@@ -100,6 +110,7 @@ class Names:
         ours = False
         if found is _MISSING:
             ours = True
+            self._no_attribute(name, span, others)
             found = _library(ALIASES.get(name, name)) or _MISSING
             theirs = self._theirs(name)
             if found is _MISSING:
@@ -183,6 +194,10 @@ class Names:
         if called:
             return problem(f"{name} is not known.", self.text, span,
                            f"define it before the call, or pass names={{{name!r}: ...}}", self.at)  # fmt: skip
+        root, _, attribute = name.partition(".")
+        if attribute:
+            fix = f"write transpose({root})" if attribute in ("T", "mT") else f"define {root} before the call"
+            return problem(f"{name} is not known.", self.text, span, fix, self.at)
         return problem(f"{name} is not quantified.", self.text, span,
                        f"say for which {name}: ∀{name}. {self.text.strip()[:60]}", self.at)  # fmt: skip
 
@@ -245,6 +260,28 @@ def example_shape(shape: tuple[int | str, ...]) -> tuple[int | str, ...]:
     ((784,), ('n',))
     """
     return shape[1:] if len(shape) > 1 and (isinstance(shape[0], str) or shape[0] == 1) else shape
+
+
+def misfit(function: Function, count: int, options: Iterable[str]) -> tuple[str, str] | None:
+    """How a function is called, and why so many arguments with these options are not; None where they fit.
+
+    >>> misfit(Function(lambda x, *, axis=0: x), 2, ())
+    ('(x, axis=)', 'too many positional arguments')
+    """
+    options = dict.fromkeys(options)
+    if function.model is not None and not options:
+        inputs = [name for name, _, _ in function.model.signature.inputs]
+        return None if count == len(inputs) else (f"({', '.join(inputs)})", f"{count} arguments for {len(inputs)}")
+    try:
+        signature = inspect.signature(function.call)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(*(None,) * count, **options)
+    except TypeError as error:
+        named = lambda p: f"{p.name}=" if p.kind is p.KEYWORD_ONLY or p.default is not p.empty else p.name
+        return f"({', '.join(map(named, signature.parameters.values()))})", str(error)
+    return None
 
 
 def applied(model: Model, given: list[Any]) -> Any:

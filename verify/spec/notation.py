@@ -4,6 +4,7 @@ Variables are finite reals; one of unstated shape is a vector of length n, for a
 one statement share n. The notation and its meaning are told in docs/prove.md.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -280,6 +281,7 @@ class _Reader:
 
     def _variables(self, bounds: list[Bound], matrix: Any, given: Mapping[str, int]) -> list[Variable]:
         guessed = self._guessed(matrix)
+        renamed = self._unstated_sizes(bounds, matrix, guessed)
         found: dict[str, Variable] = {}
         for bound in bounds:
             shape, within = None, REALS
@@ -292,8 +294,22 @@ class _Reader:
                 shape = shape if shape is not None else self._shape_of(where, found)
             shape = shape if shape is not None else guessed.get(bound.name, UNSTATED)
             shape = tuple(given.get(size, size) if isinstance(size, str) else size for size in shape)
+            shape = tuple(renamed.get(size, size) if isinstance(size, str) else size for size in shape)
             found[bound.name] = Variable(bound.name, shape, within, bound.quantifier)
         return list(found.values())
+
+    def _unstated_sizes(
+        self, bounds: list[Bound], matrix: Any, guessed: Mapping[str, tuple[int | str, ...]]
+    ) -> dict[str, str]:
+        """Other names for unstated sizes that would have a variable's name: in ∀n. n >= 2 the vector n has length m."""
+        words = {node.text for node in parts(matrix) if isinstance(node, Name)} | self.meaning.bound
+        words |= {size for b in bounds if isinstance(b.domain, Region) for size in b.domain.shape or ()
+                  if isinstance(size, str)}  # fmt: skip
+        unstated = {size for shape in (UNSTATED, *guessed.values()) for size in shape if isinstance(size, str)}
+        words |= unstated
+        free = (name for stem in itertools.chain([""], itertools.count(1)) for letter in "mkdpqrs"
+                if (name := f"{letter}{stem}") not in words)  # fmt: skip
+        return {name: next(free) for name in sorted(self.meaning.bound & unstated)}
 
     def _shape_of(self, where: Any, known: Mapping[str, Variable]) -> tuple[int | str, ...] | None:
         """The shape that a region's arrays have."""

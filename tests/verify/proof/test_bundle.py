@@ -47,7 +47,10 @@ def test_a_file_is_written_read_and_accepted(bundle, tmp_path):
     assert checked.levels == ("real",)
     assert checked.statement.count("proved: ") == 3 and checked.statement.count("refuted: ") == 1
     assert "keeps the order of the logits" in checked.statement
-    assert ax.check_certificate(bundle).accepted  # without a model: the proofs alone
+    alone = ax.check_certificate(bundle)  # without a model: the proofs alone, in the words of their checkers
+    assert alone.accepted and alone.statement.startswith("No model was given")
+    assert not any(item["claim"] in line for item in bundle.statement["items"] for line in
+                   alone.statement.splitlines() if line.startswith(("proved", "refuted")))  # fmt: skip
 
 
 def test_the_statement_says_what_is_not_covered(bundle):
@@ -110,6 +113,110 @@ def test_a_statement_that_says_more_than_its_parts_is_rejected(bundle):
         checked = ax.check_certificate(wrong, NET)
         assert not checked.accepted, wrong.statement["items"]
         assert checked.levels == ()
+
+
+@pytest.fixture(scope="module")
+def plain():
+    double = lambda x: 2 * x
+    return double, ax.generate_certificate(double, ax.verify(double, ax.Bounded(-3, 3), region=ax.Box([-1.0], [1.0])))
+
+
+LESS = "for all x with x ∈ a box of shape 1: every output is in [0, 1/10]"
+
+
+@pytest.mark.parametrize("said", [
+    {"claim": LESS}, {"property": "Bounded(0, 0.1)"}, {"notes": ["rounding is covered"]},
+    {"levels": ["real", "float32"]}, {"region": "every x"}, {"network": "logits"}, {"claim": LESS, "part_text": LESS},
+])  # fmt: skip
+def test_what_the_statement_says_is_compared_word_for_word(plain, said):
+    model, file = plain
+    assert ax.check_certificate(file, model).accepted
+    assert not ax.check_certificate(changed(file, 0, **said), model).accepted
+
+
+def test_an_edited_claim_is_never_printed(plain):
+    model, file = plain
+    wrong = changed(file, 0, claim=LESS, property="Bounded(0, 0.1)")
+    wrong.statement["model"] = {**wrong.statement["model"], "name": "another"}
+    checked = ax.check_certificate(wrong)
+    assert "1/10" not in checked.statement and "another" not in checked.statement
+    twice = [*file.statement["items"], wrong.statement["items"][0]]
+    checked = ax.check_certificate(Bundle({**file.statement, "items": twice}, file.parts), model)
+    assert not checked.accepted and "no claim of its question" in checked.reason
+
+
+def test_a_part_of_a_property_is_not_the_property(plain):
+    model, file = plain
+    asked = file.statement["items"][0]["asked"]
+    both = ax.AllOf(ax.Bounded(-3, 3), ax.Bounded(0, "0.1"))
+    named = {"property": both.name, "asked": {**asked, "property": encode(both)}}
+    assert not ax.check_certificate(changed(file, 0, **named), model).accepted
+    for claim in ax.verify(model, both, region=ax.Box([-1.0], [1.0]), mode="quick"):
+        checked = ax.check_certificate(changed(file, 0, **named, claim=claim.text), model)
+        assert checked.accepted == (claim.verdict == "proved")
+
+
+def deep():
+    value = 1
+    for _ in range(3000):
+        value = {"tuple": [value]}
+    return value
+
+
+@pytest.mark.parametrize("edit", [
+    {"shape": ["a"]}, {"shape": 3}, {"model": []}, {"model": {"name": 1, "digest": 2}}, {"metadata": 1}, {"items": 5},
+    {"not_covered": [3]},
+])  # fmt: skip
+def test_malformed_statements_are_unreadable(plain, edit):
+    model, file = plain
+    for given in (None, model):
+        checked = ax.check_certificate(Bundle({**file.statement, **edit}, file.parts), given)
+        assert not checked.accepted and checked.unreadable
+
+
+@pytest.mark.parametrize("edit", [
+    {"part": ["x"]}, {"notes": [1]}, {"property": ["q"]}, {"verdict": ["proved"]}, {"levels": 3}, {"asked": None},
+    {"sha256": 5}, {"part_text": 5}, {"region": None},
+])  # fmt: skip
+def test_malformed_items_are_unreadable(plain, edit):
+    model, file = plain
+    checked = ax.check_certificate(changed(file, 0, **edit), model)
+    assert not checked.accepted and checked.unreadable
+
+
+@pytest.mark.parametrize("edit", [
+    {"property": 3}, {"property": {"tuple": []}}, {"property": {"region": "Box", "fields": {"lo": 0, "hi": 1}}},
+    {"region": 7}, {"region": "x"}, {"x": 3}, {"row": "1"}, {"label": -1}, {"property": deep()}, {"property": [1]},
+])  # fmt: skip
+def test_malformed_questions_are_unreadable(plain, edit):
+    model, file = plain
+    wrong = changed(file, 0, asked={**file.statement["items"][0]["asked"], **edit})
+    checked = ax.check_certificate(wrong, model)
+    assert not checked.accepted and checked.unreadable
+
+
+def test_questions_that_do_not_fit_the_model_are_rejected(plain):
+    model, file = plain
+    asked = file.statement["items"][0]["asked"]
+    for edit in ({"region": encode(ax.Box([0, 0, 0], 1))}, {"region": None},
+                 {"property": encode(ax.Bounded(0, 1, outputs=(9,)))}):  # fmt: skip
+        assert not ax.check_certificate(changed(file, 0, asked={**asked, **edit}), model).accepted
+
+
+def test_rows_and_boxes_that_cut_balls_are_posed_again():
+    rows = np.array([[0.75, 0.0], [0.25, 0.5]], np.float32)
+    for labels in (None, [0, 1]):
+        data = rows if labels is None else (rows, labels)
+        found = ax.verify(lambda x: x, [ax.Robust("0.1", within=([0, 0], [1, 1])), ax.Robust("0.5")], data=data,
+                          region=ax.Box(0, 1))  # fmt: skip
+        file = ax.generate_certificate(lambda x: x, found)
+        checked = ax.check_certificate(file, lambda x: x).raise_if_rejected()
+        assert "row 1‖_∞ ≤ 1/10 within [0, 1] × [0, 1]: the class is 1" in checked.statement
+        assert "row 0‖_∞ ≤ 1/2 within [0, 1]: " in checked.statement
+        item = file.statement["items"][1]
+        for wrong in ({"claim": item["claim"].replace(" within [0, 1] × [0, 1]", "")},
+                      {"asked": {**item["asked"], "own": labels is not None}}):  # fmt: skip
+            assert not ax.check_certificate(changed(file, 1, **wrong), lambda x: x).accepted
 
 
 def test_swapped_proofs_of_other_networks_are_rejected(bundle):

@@ -100,6 +100,36 @@ def test_implies_and_not():
     assert only(ax.Not(ax.AllOf(small, other, small))).verdict == "refuted"
 
 
+@pytest.mark.parametrize("prop", [
+    ax.AnyOf(ax.Bounded(0, None, (0,)), ax.Bounded(None, 0, (0,))),
+    ax.Implies(ax.Bounded(0, None), ax.Bounded(0, None)),
+    ax.AnyOf(ax.AnyOf(ax.Bounded(0, None, (0,))), ax.Bounded(None, 0, (0,))),
+])  # fmt: skip
+def test_no_part_refutes_a_disjunction_alone(prop):
+    """Neither part is a theorem of tanh; at every input one holds."""
+    (item,) = ax.verify(jnp.tanh, prop, data=[[0.25, -0.5]], region=ax.Everything(), mode="quick")
+    assert item.verdict != "refuted"
+
+
+def test_parts_still_prove_a_disjunction():
+    prop = ax.AnyOf(ax.Bounded(-1, 1), ax.Bounded(3, None))
+    (item,) = ax.verify(jnp.tanh, prop, data=[[0.25, -0.5]], region=ax.Everything(), mode="quick")
+    assert item.verdict == "proved"
+
+
+def test_balls_in_other_boxes_are_other_regions():
+    one, other = (ax.Robust(0.1, within=([0], [end])) for end in (0.6, 1))
+    with pytest.raises(ax.SpecError, match="several regions"):
+        ax.verify(model, ax.AnyOf(one, other), data=[[0.25]], mode="quick")
+    same = ax.Robust("1/10", within=ax.Box([0], [0.6])), ax.Robust("0.1", within=([0], [0.6]))
+    assert ax.verify(model, ax.AnyOf(*same), data=[[0.25]], mode="quick").passed
+
+
+def test_a_refuted_choice_has_no_certificate_of_one_part():
+    item = only(ax.AnyOf(ax.Monotone([0]), ax.Bounded(0, "0.5")))
+    assert item.verdict != "refuted" or item.certificate is None
+
+
 def test_all_of_makes_the_claims_of_its_parts():
     result = ax.verify(model, ax.AllOf(ax.Bounded(0, 1), ax.NoNaN()), region=LINE, mode="quick")
     assert [item.verdict for item in result] == ["proved", "claimed"]

@@ -17,8 +17,8 @@ def step(state, control):
     return state @ TURN.T + 0.02 * control
 
 
-def ask(prop, model=CONTROLLER, region=START):
-    (item,) = ax.verify(model, prop, region=region)
+def ask(prop, model=CONTROLLER, region=START, mode="standard"):
+    (item,) = ax.verify(model, prop, region=region, mode=mode)
     return item
 
 
@@ -56,6 +56,8 @@ def test_within_is_less_than_after():
     region = ax.Box([0], [2])
     assert ask(ax.Reaches(ax.Box([1], [None]), 1, within=True), flip, region).verdict == "proved"
     assert ask(ax.Reaches(ax.Box([1], [None]), 1), flip, region).verdict == "refuted"
+    with pytest.raises(ax.SpecError, match="any step"):
+        ax.Reaches(ax.Box([1], [None]), 1, within=flip)
 
 
 def test_lyapunov_of_a_norm():
@@ -96,3 +98,40 @@ def test_bad_loops_are_named():
         ask(ax.Avoids(ax.Box(0, 1), 1), lambda x: x[:, :1])
     with pytest.raises(ax.SpecError, match="at least one step"):
         ax.Avoids(ax.Box(0, 1), 0)
+
+
+BALLS = [ax.L2("0.5", [0, 0]), ax.L1("0.5", [0, 0]), ax.Box([-0.5, -0.5], [0.5, 0.5], hi_open=True)]
+
+
+@pytest.mark.parametrize("region", BALLS, ids=["L2", "L1", "open"])
+def test_goals_forbidden_and_left_out_sets_are_boxes_with_their_border(region):
+    """x to x / 2 does not bring the unit box into the ball, though it does into the box around it."""
+    for make in (lambda: ax.Reaches(region, 1), lambda: ax.Reaches(region, 1, within=True),
+                 lambda: ax.Avoids(region, 1), lambda: ax.Lyapunov(jnp.sum, outside=region)):  # fmt: skip
+        with pytest.raises(ax.SpecError, match="a box with its border") as error:
+            make()
+        assert error.value.got and "ax.Box" in error.value.fix
+    half = lambda x: 0.5 * x
+    assert ask(ax.Reaches(ax.Linf("0.5"), 1), half).verdict == "proved"
+    assert ask(ax.Avoids(ax.Box(None, None), 1), half).verdict == "refuted"
+
+
+def test_starts_in_a_ball_are_not_those_of_its_box():
+    corner = lambda x: jax.nn.relu(x[:, :1] + x[:, 1:] - 1.5)  # 0 on the unit disc, 1/2 at a corner of its box
+    disc = ax.L2(1, [0, 0])
+    leap = lambda x: 0.5 * x + 2 * corner(x)
+    # never entered from the disc
+    assert ask(ax.Avoids(ax.Box([0.9, 0.9], [None, None]), 1), leap, disc, "quick").verdict != "refuted"
+    assert ask(ax.Avoids(ax.Box([0.9, 0.9], [None, None]), 1), leap).verdict == "refuted"
+    fall = ax.Lyapunov(lambda x: jnp.abs(x).sum(), outside=ax.Box(-0.1, 0.1))
+    assert ask(fall, leap, disc, "quick").verdict != "refuted"
+    item = ask(fall, lambda x: 1.5 * x, disc)
+    assert item.verdict == "refuted" and sum(v * v for v in item.counterexample.inputs) <= 1
+
+
+def test_a_left_out_border_refutes_nothing():
+    """At the end 1/2 of the hole, and nowhere outside of it, x keeps its size."""
+    keeps = lambda x: x - jax.nn.relu(x - 0.5)
+    fall = ax.Lyapunov(lambda x: x.sum(), outside=ax.Box([None], [0.5]))
+    assert ask(fall, keeps, ax.Box([0], [1])).verdict != "refuted"
+    assert ask(fall, lambda x: x, ax.Box([0], [1])).verdict == "refuted"

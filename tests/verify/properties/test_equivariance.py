@@ -68,3 +68,17 @@ def test_bad_actions_are_named():
         ax.verify(deep_set, ax.Invariant([0, 0, 1]), region=BOX)
     with pytest.raises(ax.SpecError, match="no such axis"):
         ax.verify(deep_set, ax.Invariant("shift", axis=5), region=BOX)
+
+
+def test_a_counterexample_lies_in_the_region_that_was_asked():
+    corner = lambda x: jnp.concatenate([jax.nn.relu(x[:, :1] + x[:, 1:] - 1.5), 0 * x[:, :1]], -1)
+    asked = lambda model, region: ax.verify(model, ax.Equivariant("reverse"), region=region).items[0]
+    assert asked(corner, ax.L2(1, [0, 0])).verdict == "unknown"  # it is 0 on the disc
+    assert asked(corner, ax.Box([-1, -1], [1, 1])).verdict == "refuted"
+    item = asked(lambda x: x * np.array([1.0, 2.0], np.float32), ax.L2(1, [0, 0]))
+    assert item.verdict == "refuted" and sum(v * v for v in item.counterexample.inputs) <= 1
+    below = lambda x: jnp.minimum(x, 0) * np.array([1.0, 2.0], np.float32)
+    half = asked(below, ax.Box([0, 0], [None, None]))
+    assert half.verdict == "unknown" and "every x" not in half.text
+    assert asked(below, ax.Box([-1, -1], [None, None])).verdict == "refuted"
+    assert asked(below, ax.Box([None] * 2, [None] * 2)).verdict == "refuted"

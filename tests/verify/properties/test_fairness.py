@@ -155,3 +155,44 @@ def test_shares_of_a_region_are_bounded():
     assert item.verdict == "proved" and ax.check_certificate(item.certificate).accepted
     (item,) = ax.verify(model, ax.DemographicParity(0, round(max(gap - 0.05, 0), 3)), region=region)
     assert gap < 0.05 or (item.verdict == "unknown" and "it is not shown" in item.reason)
+
+
+def test_whole_numbers_move_by_whole_steps():
+    """Neighbouring years differ by 1 in the output: eps below 1 moves no year, eps = 1 the next, eps = 2.5 two."""
+    region, years = ax.Box([0, 0], [1, 3]), lambda x: x[:, 1:2] + 0 * x[:, :1]
+
+    def verdict(eps, tolerance):
+        asked = ax.IndividualFairness(0, values=[0, 1], eps=eps, integers=[1], tolerance=tolerance)
+        (item,) = ax.verify(years, asked, region=region)
+        if item.verdict == "refuted":
+            moved = item.counterexample.inputs[3]
+            assert moved.denominator == 1 and abs(moved) <= eps
+        return item.verdict
+
+    assert [verdict(2.5, t) for t in ("1.9", "2.1")] == ["refuted", "proved"]
+    asked = ax.IndividualFairness(0, values=[0, 1], eps="0.5", integers=[1], tolerance="0.1")
+    (item,) = ax.verify(years, asked, region=region)
+    assert item.verdict == "proved" and "equal in the others" in item.text
+
+
+def test_categories_are_said_to_be_equal():
+    asked = ax.IndividualFairness(0, values=[0, 1], eps=1, categorical=[(1, 2)], tolerance="0.1")
+    (item,) = ax.verify(lambda x: x[:, 1:2] + 0 * x[:, :1], asked, region=ax.Box([0] * 4, [1] * 4))
+    assert item.verdict == "proved" and "by at most 1 in the inputs [3] and are equal in the others" in item.text
+
+
+def test_pairs_lie_in_the_region():
+    corner = lambda x: jax.nn.relu(x[:, :1] + x[:, 1:] - 1.5)  # 0 on the unit disc
+    asked = ax.IndividualFairness(0, tolerance="0.1")
+    verdict = lambda model, region: ax.verify(model, asked, region=region, mode="quick").items[0].verdict
+    assert verdict(corner, ax.Box([-1, -1], [1, 1])) == "refuted"
+    assert verdict(corner, ax.L2(1, [0, 0])) == "unknown"
+    (item,) = ax.verify(lambda x: x[:, :1], asked, region=ax.L2(1, [0, 0]))
+    a, b, c = item.counterexample.inputs
+    assert item.verdict == "refuted" and max(a * a, c * c) + b * b <= 1 and a != c
+
+
+def test_shares_are_of_a_box():
+    for region in (ax.L2(1, [0, 0, 0]), ax.Box([0] * 3, 1, lo_open=True)):
+        with pytest.raises(ax.SpecError, match="a box with its border"):
+            ax.verify(lambda x: x[:, 1:2], ax.DemographicParity(0, threshold="0.5"), region=region)

@@ -110,3 +110,18 @@ def test_what_has_no_constant_is_said():
         ax.LocalLipschitz(0)
     with pytest.raises(ax.SpecError, match="no such norm"):
         ax.LocalLipschitz(1, norm=3)
+
+
+@pytest.mark.parametrize("model", [
+    lambda x: jnp.where(x > 0.31415, x - 1e-4, x), lambda x: x + jax.lax.stop_gradient(3 * jax.nn.relu(x)),
+])  # fmt: skip
+def test_derivatives_that_are_not_the_functions_prove_nothing(model):
+    asked = [ax.LocalLipschitz("1.01", norm="inf"), ax.GradientBounded("1.01", norm="inf")]
+    for item in ax.verify(model, asked, region=ax.Box([-1], [1]), mode="quick"):
+        assert item.verdict in ("unknown", "refuted")
+
+
+def test_both_inputs_of_a_pair_lie_in_the_region():
+    steep = lambda x: 8 * jax.nn.relu(-x)  # only left of the region
+    (item,) = ax.verify(steep, ax.LocalLipschitz(1, norm="inf"), region=ax.Box([0], [None]), mode="quick")
+    assert item.verdict != "refuted"

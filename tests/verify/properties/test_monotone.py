@@ -96,3 +96,42 @@ def test_bad_input_is_named():
         ax.verify(net(), ax.Monotone(7), region=BOX)
     with pytest.raises(ax.SpecError, match="names no feature"):
         ax.Monotone([])
+
+
+@jax.custom_jvp
+def flat(x):
+    return -3 * (jax.nn.relu(x - 0.3) - jax.nn.relu(x - 0.375))
+
+
+flat.defjvp(lambda at, along: (flat(at[0]), 0 * along[0]))
+DECEIVED = {
+    "a step down": lambda x: jnp.where(x > 0.31415, x - 1e-4, x),
+    "a stopped gradient": lambda x: x + jax.lax.stop_gradient(flat(x)),
+    "a rule of its own": lambda x: x + flat(x),
+    "a step down in disguise": lambda x: x - 1e-4 * jnp.sign(x - 0.31415),
+    "rounding": lambda x: x - 0.25 * jnp.floor(3 * x),
+}
+
+
+@pytest.mark.parametrize("name", DECEIVED)
+def test_derivatives_that_are_not_the_functions_prove_nothing(name):
+    (item,) = ax.verify(DECEIVED[name], ax.Monotone(0), region=ax.Box([-1], [1]), mode="quick")
+    assert item.verdict in ("unknown", "refuted")
+
+
+@pytest.mark.parametrize("rise", [jax.nn.leaky_relu, jax.nn.elu, jnp.maximum])
+def test_choices_whose_cases_meet_are_continuous(rise):
+    f = (lambda x: 2 * x + jnp.maximum(x, -x)) if rise is jnp.maximum else (lambda x: rise(x) + 0.5 * x)
+    (item,) = ax.verify(f, ax.Monotone(0), region=ax.Box([-1], [1]), mode="quick")
+    assert item.verdict == "proved"
+
+
+def test_both_inputs_of_a_pair_lie_in_the_region():
+    """The corner of the square, where the output falls, is outside of the disc."""
+    falls = lambda x: -jax.nn.relu(x[:, :1] + x[:, 1:] - 1.5)
+    (item,) = ax.verify(falls, ax.Monotone(0), region=ax.L2(1, [0.0, 0.0]), mode="quick")
+    assert item.verdict == "unknown"
+    (item,) = ax.verify(falls, ax.Monotone(0), region=ax.L2(2, [0.0, 0.0]), mode="quick")
+    assert item.verdict == "refuted"
+    x = np.array([float(v) for v in item.counterexample.inputs])
+    assert x[0] ** 2 + x[1] ** 2 <= 4 and x[2] ** 2 + x[1] ** 2 <= 4

@@ -103,3 +103,43 @@ def test_bad_parameters_are_named(make):
 def test_outputs_that_are_not_there_are_named():
     with pytest.raises(ax.SpecError, match="outputs that the model does not have"):
         ax.verify(linear, ax.Bounded(0, 1, outputs=[2]), region=ax.Box([0, 0], [1, 1]))
+
+
+def test_a_region_without_some_ends_is_not_every_input():
+    """0 is the least output for x >= 0, and for other x it is not."""
+    half, least = ax.Box([0.0, 0.0], [None, None]), lambda x: jnp.maximum(x, -3.0)
+    for model in (least, lambda x: x):
+        item = only(model, ax.Bounded(0, None), region=half)
+        assert item.verdict == "tested" and "every x" not in item.text
+        assert only(model, ax.Bounded(0, None), region=ax.Box([None] * 2, [None] * 2)).verdict == "refuted"
+    item = only(least, ax.Bounded(1, None), region=half)
+    assert item.verdict == "refuted" and min(item.counterexample.inputs) >= 0
+    assert only(lambda x: jnp.log(x + 1), ax.NoNaN(), region=half).verdict == "tested"
+    assert only(lambda x: jnp.log(x - 1), ax.NoNaN(), region=half).verdict == "refuted"
+    assert "every" in only(lambda x: x, ax.NoNaN(), region=ax.Box([None], [None])).text
+
+
+def test_an_end_that_is_left_out_refutes_nothing():
+    identity, positive = lambda x: x, ax.Not(ax.Bounded(None, 0))
+    assert only(identity, positive, region=ax.Box([0.0], [1.0])).verdict == "refuted"
+    assert only(identity, positive, region=ax.Box([0.0], [1.0], lo_open=True)).verdict == "unknown"
+    item = only(identity, ax.Bounded(None, "0.5"), region=ax.Box([0.0], [1.0], hi_open=True))
+    assert item.verdict == "refuted" and Fraction("0.5") < item.counterexample.inputs[0] < 1
+    inverse = lambda x: 1 / x
+    assert only(inverse, ax.NoInf(), region=ax.Box([0.0], [1.0])).verdict == "refuted"
+    assert only(inverse, ax.NoInf(), region=ax.Box(["0.5"], [1.0], lo_open=True)).verdict in ("claimed", "tested")
+
+
+def test_the_kept_counterexample_of_a_closed_box_is_no_answer_for_the_open_one():
+    from axiom_jax.verification.properties.answering import is_answer
+    from axiom_jax.verification.properties.reading import scope_of
+    from axiom_jax.verification.properties.scope import MODES
+
+    asked, identity = ax.Not(ax.Bounded(None, 0)), lambda x: x
+    closed, opened = (
+        next(iter(asked.claims(scope_of(identity, ax.Box([0.0], [1.0], lo_open=end), None, MODES["quick"])))).ways[-1]
+        for end in (False, True)
+    )
+    found = closed.settle(MODES["quick"]).answer.certificate
+    assert is_answer(found, closed) and not is_answer(found, opened)
+    assert closed.key() != opened.key()

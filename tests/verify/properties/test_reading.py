@@ -1,5 +1,6 @@
 """What is asked about: models, data and regions of every kind, and what does not fit."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -76,3 +77,28 @@ def test_what_does_not_fit_is_named(model, region, data, words):
         scope_of(model, region, data, QUICK)
     assert isinstance(error.value, (ax.SpecError, ax.ShapeError))
     assert error.value.at and error.value.fix
+
+
+@pytest.mark.parametrize("model", [
+    lambda x: x - x.mean(0), lambda x: 1.0 * x if x.shape[0] == 1 else 5.0 * x, lambda x: jnp.cumsum(x, 0),
+    lambda x: x[::-1], lambda x: x.reshape(1, -1)[:, :2],
+])  # fmt: skip
+def test_a_model_whose_rows_meet_is_refused(model):
+    with pytest.raises(ax.SpecError, match="rows of a batch meet"):
+        scope_of(model, ax.Box([-1.0, -1.0], [1.0, 1.0]), None, QUICK)
+
+
+def test_a_model_whose_rows_are_not_known_to_be_apart_says_so():
+    few = lambda x: 1.0 * x if x.shape[0] <= 8 else 5.0 * x  # found by no execution of few rows
+    name = scope_of(few, ax.Box([-1.0, -1.0], [1.0, 1.0]), None, QUICK).subject.name
+    assert name.endswith("in a batch of one row")
+
+
+@pytest.mark.parametrize("model", [
+    NET, ax.Sequential(nn.Dense(4, 3), nn.relu, nn.softmax), lambda x: jax.nn.gelu(x - x.mean(-1, keepdims=True)),
+    lambda x: x.reshape(x.shape[0], 2, 2).max(1), lambda x: jnp.stack([x[:, 0], x[:, 1] * 2], 1),
+    jax.vmap(lambda row: row[0] * row),
+])  # fmt: skip
+def test_rows_are_known_to_be_apart(model):
+    name = scope_of(model, ax.Box([-1.0] * 4, [1.0] * 4), None, QUICK).subject.name
+    assert "one row" not in name

@@ -52,6 +52,16 @@ def test_balls_are_cut_to_where_inputs_live():
     assert (outside.verdict, "outside of where the inputs live" in outside.reason) == ("unknown", True)
 
 
+def test_the_claim_says_to_what_balls_are_cut():
+    assert " within [1/2, 1] × [0, 1] × [0, 1]: " in only(ax.Robust("0.1", within=(["0.5", 0, 0], 1))).text
+    assert " within [0, 1]: " in only(ax.Robust("0.1"), region=ax.Box(0, 1)).text
+    assert "within" not in only(ax.Robust("0.1")).text
+    long = [only(ax.Robust("0.1", within=([0.1, low, 0], [0.9, 0.3, 0.7]))).text for low in (-0.1, -0.2)]
+    assert "a box of shape 3 (sha256 " in long[0] and long[0] != long[1]
+    (found,) = ax.certified_radius(identity, ROW, steps=4, within=(0, 1), mode="quick")
+    assert "within [0, 1]" in found.verdict.certificate.text
+
+
 def test_targets_and_top_k():
     assert only(ax.Robust("0.3", target=1)).verdict == "proved"
     assert only(ax.Robust("0.3", target=2)).verdict == "refuted"

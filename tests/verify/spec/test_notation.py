@@ -318,3 +318,25 @@ def test_values_that_are_not_exact_are_refused():
         read("∀x ∈ R^2. w * x = w * x", {"w": np.array([0.1, 0.2])})
     with pytest.raises(ax.SpecError, match="not finite"):
         read("∀x. x <= big", {"big": float("inf")})
+
+
+CALLS = ["relu(x, 1, 2, 3)", "log(x, x)", "softmax(x, axes=0)", "max(x, 2, axis=0)", "sum(x, foo=0)", "model(x, x)"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_wrong_arguments_are_told_as_such(call):
+    model = ax.Sequential(nn.Dense(2, 2))
+    with pytest.raises(ax.SpecError) as found:
+        read(f"∀x. {call} >= 0", {"model": model})
+    fix = found.value.fix or ""
+    assert "shapes" not in fix and call.partition("(")[0] + "(" in fix
+
+
+def test_attributes_of_variables_suggest_the_function():
+    k = np.ones((2, 3), np.float32)  # the statement's k is another one
+    for text in ("∀q, k ∈ R^(2×3). q @ k.T >= 0", "∀q ∈ R^(2×3). q @ other.T >= 0"):
+        with pytest.raises(ax.SpecError) as found:
+            read(text, frame=sys._getframe())
+        assert "transpose(" in (found.value.fix or "")
+    assert k is not None and read("∀q ∈ R^(2×3). q @ k.T >= 0", frame=sys._getframe()).variables
+    assert read("∀q, k ∈ R^(2×3). q @ transpose(k) = transpose(k @ transpose(q))").variables

@@ -11,7 +11,7 @@ import numpy as np
 
 from axiom_jax._errors import AxiomError, SpecError
 from axiom_jax._program import build
-from axiom_jax._shapes_places import caller
+from axiom_jax._shapes_places import caller, calling
 from axiom_jax.model import Model
 from axiom_jax.verification.domains.algebra import terms as T
 from axiom_jax.verification.domains.algebra.arrays import Terms, term_inputs
@@ -48,7 +48,7 @@ def read(thing: Any, specs: Sequence[Any], sizes: dict[str, int] | None = None) 
     """Trace and write down.
 
     Args:
-        thing: a JAX function, a `Model`, or a `Statement`.
+        thing: a JAX function, a `Model`, or a `Statement`, also as text.
         specs: for functions, pytrees whose leaves are `jax.ShapeDtypeStruct` (variables) or arrays (constants, exact);
             a model may be given none if its signature says all sizes.
         sizes: what the named sizes of a statement are.
@@ -56,6 +56,8 @@ def read(thing: Any, specs: Sequence[Any], sizes: dict[str, int] | None = None) 
     Raises:
         SpecError: sizes are missing, or not numbers. UnsupportedPrimitive: listing what has no meaning over the reals.
     """
+    if isinstance(thing, str):
+        thing = statement_of_text(thing)
     if isinstance(thing, Statement):
         return _statement(thing, specs, sizes or {})
     if not callable(thing):
@@ -71,7 +73,31 @@ def read(thing: Any, specs: Sequence[Any], sizes: dict[str, int] | None = None) 
     return _function(thing, specs)
 
 
+def statement_of_text(text: str) -> Statement:
+    """The statement that the user's text makes, with the names of the user's line."""
+    from axiom_jax.verification.spec.notation import read as read_text
+
+    place = calling()
+    return read_text(text, frame=place.frame if place else None, at=place.at if place else None)
+
+
+def _called_with(fn: Callable[..., Any], specs: Sequence[Any]) -> None:
+    """Refuse another number of specifications than the function has arguments."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*specs)
+    except TypeError as error:
+        count = "none" if not specs else str(len(specs))
+        raise SpecError("Each argument of the function needs its shape.", at=caller(),
+                        got=f"{count} for {getattr(fn, '__name__', 'the function')}{signature}: {error}"[:300],
+                        fix="give a jax.ShapeDtypeStruct((2, 3), jnp.float32) for each argument") from None  # fmt: skip
+
+
 def _function(fn: Callable[..., Any], specs: Sequence[Any]) -> Reading:
+    _called_with(fn, specs)
     leaves, tree = jax.tree.flatten(tuple(specs))
     paths = [path for path, _ in jax.tree.leaves_with_path(tuple(specs))]
     names = [_name(argument_names(fn, len(specs)), path) for path in paths]

@@ -32,7 +32,7 @@ def to_smtlib(thing: Any, *specs: Any, sizes: dict[str, int] | None = None) -> s
     asserted, so that `sat` may be spurious where they occur.
 
     Args:
-        thing: a JAX function, an `ax.Model`, or a statement.
+        thing: a JAX function, an `ax.Model`, or a statement, also as text.
         *specs: for a function, a `jax.ShapeDtypeStruct` for each argument, or an array where it is a known constant.
         sizes: what the named sizes of a statement are, integers from 1 on.
 

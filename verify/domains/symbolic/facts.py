@@ -106,11 +106,29 @@ def instances(context: Context) -> None:
             body = kernel.opened(h.formula, at)
             make = lambda h=h, at=at, body=body: context.link("instantiate", {"hyp": h, "at": at}, [body])[0]
             if body.op in ("le", "lt", "eq"):
-                context.add(body, make)
+                context.assumed.append(context.add(body, make))
             else:
                 count = len(context.universals)
                 context.assume(make())
                 queue += context.universals[count:]
+
+
+def totals(context: Context) -> None:
+    """Universal hypotheses about terms, summed over the index and at the maximum."""
+    for h in context.every_universal():
+        if h.formula.op != "all" or context.has_expanded(("totals", h)) or not kernel.at_least(h.formula.args[0], 1):
+            continue
+        context.expanded.add(("totals", h))
+        name, size = kernel.unused("@:", h.formula.free), h.formula.args[0]
+        body = kernel.opened(h.formula, name)
+        if body.op not in ("le", "lt", "eq"):
+            continue
+        s, t = body.args
+        largest = t if name not in t.free else kernel.bigmax(name, size, t)
+        for rule, left, right in (("sum_compare", kernel.total(name, size, s), kernel.total(name, size, t)),
+                                  ("bigmax_compare", kernel.bigmax(name, size, s), largest)):
+            formula = kernel.make(body.op, left, right)
+            context.add(formula, lambda h=h, r=rule, f=formula: context.link(r, {"hyp": h}, [f])[0])
 
 
 def of_atom(context: Context, a: Node, side: Side) -> None:
@@ -286,23 +304,65 @@ def _ite(context: Context, a: Node, side: Side) -> None:
 
 def _sum(context: Context, a: Node, side: Side) -> None:
     name = context.fresh()
-    here = _new_places(context, a)
-    if not here:
+    if not any(not context.has_expanded((a, at)) for at in places(context, a.args[0])):
         return
-    body = kernel.opened(a, name)
-    if not kernel.sign(kernel.poly(body)):
-        return
-    universal = kernel.every(name, a.args[0], kernel.le(0, body))
-    all_of = plain_universal(context, universal)
-    for at in here:
-        value = kernel.opened(a, at)
-        formula = kernel.le(kernel.sub(value, 0), kernel.sub(a, kernel.total(name, a.args[0], 0)))
-        context.add(formula, lambda at=at, f=formula: context.link(
-            "sum_member", {"hyp": all_of.hypothesis(), "at": at}, [f])[0])
+    size, here = a.args[0], _new_places(context, a)
+    for body in _terms(kernel.opened(a, name)):
+        all_of = _all_nonnegative(context, name, size, body, side)
+        if all_of is None:
+            continue
+        total = kernel.total(name, size, body)
+        if body is not kernel.opened(a, name):
+            kind = all_of.kind if kernel.at_least(size, 1) else "le"
+            nonnegative = kernel.make(kind, kernel.total(name, size, 0), total)
+            context.add(nonnegative, lambda h=all_of, f=nonnegative: context.link(
+                "sum_compare", {"hyp": h.hypothesis()}, [f])[0])
+        for at in here:
+            value = kernel.substitute(body, {name: at})
+            formula = kernel.le(kernel.sub(value, 0), kernel.sub(total, kernel.total(name, size, 0)))
+            context.add(formula, lambda at=at, h=all_of, f=formula: context.link(
+                "sum_member", {"hyp": h.hypothesis(), "at": at}, [f])[0])
 
 
-def plain_universal(context: Context, universal: Node) -> Fact:
-    fact = Fact("other", {}, lambda: context.link("have", {"formula": universal}, [universal], Step("trivial", {}))[0])
+def _terms(body: Node) -> list[Node]:
+    """The body of a sum and, where it has a maximum as a factor, by how much that exceeds its two sides."""
+    found, p = [body], kernel.poly(body)
+    for a in atoms_of([p]):
+        if a.op == "max" and len(p) == 1:
+            ((m, c),) = p.items()
+            rest = {tuple((b, k - (b is a)) for b, k in m if k > (b is a)): c}
+            found += [kernel.node_of(kernel.plus(p, kernel.pmul(rest, kernel.poly(s)), -1)) for s in a.args
+                      if kernel.poly(s)]
+    return found
+
+
+def _all_nonnegative(context: Context, name: str, size: Affine, body: Node, side: Side) -> Fact | None:
+    """That all terms of a sum are >= 0, where it is plain or seen with little effort."""
+    kind, universal = "le", kernel.every(name, size, kernel.le(0, body))
+    key = universal
+    known = next((c.plain[key] for c in context.chain_of_contexts() if key in c.plain), None)
+    if known is not None:
+        return known
+    if kernel.sign(kernel.poly(body)):
+        proof = Step("trivial", {})
+    else:
+        given = sum(len(c.assumed) + len(c.universals) for c in context.chain_of_contexts())
+        if context.budget.nesting or context.has_expanded(("signed", universal, given)):
+            return None
+        context.expanded.add(("signed", universal, given))
+        range_of = Hypothesis(kernel.ilt(name, size))
+        inner = context.child([range_of])
+        seen = side(inner, kernel.le(0, body))
+        if seen is None:
+            return None
+        if kernel.form(seen.hypothesis().formula) is not kernel.form(kernel.le(0, body)):
+            kind, universal = "lt", kernel.every(name, size, kernel.lt(0, body))
+        if kernel.form(kernel.opened(universal, kernel.affine(name))) is not kernel.form(seen.hypothesis().formula):
+            return None
+        proof = Step("intro", {"name": name},
+                     [([range_of], inner.close(Step("assumption", {"hyp": seen.hypothesis()})))])
+    fact = context.plain[key] = Fact(
+        kind, {}, lambda: context.link("have", {"formula": universal}, [universal], proof)[0])
     return fact
 
 

@@ -25,14 +25,15 @@ def placed(step: Step, start: Scalar, low: Affine, high: Affine, read: Callable[
     """What is read at a start in low, ..., high; outside that range it is clamped, or replaced by `outside`."""
     context, value = step.context, start.value
     if isinstance(value, Chosen):
-        k = Affine.name(value.name)
-        context.ranges.bounds[value.name] = value.size
+        name = value.fresh()
+        k = Affine.name(name)
+        context.ranges.bounds[name] = value.size
         if boolean or not (context.ranges.nonnegative(k - low) and context.ranges.nonnegative(high - k)):
             raise Unexpressible("a place that depends on values and may lie outside")
         entry = scalars.finite(read(k))
         picked = kernel.ite(value.holds(k), scalars.term(entry.value), kernel.ZERO)
-        needed = context.each(value.name, value.size, entry.defined)
-        total = kernel.total(value.name, scalars.index(value.size), picked)
+        needed = context.each(name, value.size, entry.defined)
+        total = kernel.total(name, scalars.index(value.size), picked)
         return Scalar(total, defined=scalars.union(start.defined, needed))
     if not isinstance(value, Affine) or not value.integral:
         raise Unexpressible("a place that depends on values")
@@ -155,9 +156,26 @@ def _no_fill() -> Scalar:
     raise Unexpressible("what is read outside of an array of integers")
 
 
+def _plain_update(step: Step) -> bool:
+    """Whether old and new values are combined as the primitive's name says; `x.at[i].apply(f)` puts f in there."""
+    update = step.params.get("update_jaxpr")
+    if update is None:
+        return step.equation.name == "scatter"
+    update = getattr(update, "jaxpr", update)
+    if step.equation.name == "scatter":
+        return not update.eqns and len(update.invars) == 2 and list(update.outvars) == [update.invars[1]]
+    (made, *others) = update.eqns or (None,)
+    known = {"add": ("add", "add_any"), "mul": ("mul",), "min": ("min",), "max": ("max",)}[step.equation.name[-3:]]
+    if made is None or others or made.primitive.name not in known:
+        return False
+    return list(made.invars) == list(update.invars) and list(made.outvars) == list(update.outvars)
+
+
 @symbolic.rule("scatter", "scatter-add", "scatter-mul", "scatter-min", "scatter-max")
 def _scatter(step: Step, x: Any, indices: Any, updates: Any) -> Tensor:
     """Updates at known places: each entry collects, in order, the updates that fall on it."""
+    if not _plain_update(step):
+        raise Unexpressible("a scatter with a function of its own")
     x, indices, updates = step.lift(x), step.lift(indices), step.lift(updates)
     numbers, context, boolean = step.params["dimension_numbers"], step.context, step.kind == "bool"
     if numbers.operand_batching_dims:

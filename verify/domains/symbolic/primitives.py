@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from axiom_jax._domain import Domain
 from axiom_jax.verification import derivation_checker as kernel
 from axiom_jax.verification.derivation_checker import FALSE, TRUE
@@ -47,26 +45,7 @@ def entrywise(step: Step, operands: Sequence[Any], make: Callable[..., Scalar]) 
     """The result whose entries are made from the operands' entries at the same place; scalars serve everywhere."""
     tensors = [step.lift(x) for x in operands]
     entry = lambda *place: make(*(t.at(*(place if t.axes else ())) for t in tensors))
-    if step.kind == "int":
-        limits = np.iinfo(step.equation.output.dtype)
-        return step.make(merged_axes(tensors, step.shape), lambda *place: _in_range(entry(*place), limits, step))
     return step.make(merged_axes(tensors, step.shape), entry)
-
-
-def _in_range(entry: Scalar, limits: Any, step: Step) -> Scalar:
-    """An integer of the program, which the reals' arithmetic may only stand for where nothing wraps around.
-
-    Sizes are taken to be small enough for their arithmetic.
-    """
-    value = entry.value
-    if isinstance(value, Affine):
-        wraps = not limits.min <= value.const <= limits.max if value.constant else False
-        negative = limits.min == 0 and step.context.ranges.nonnegative(value) is not True
-        if wraps or negative:
-            raise Unexpressible("integer arithmetic that may wrap around")
-    elif limits.min == 0:
-        raise Unexpressible("arithmetic of unknown unsigned integers")
-    return entry
 
 
 def elementwise(name: str, make: Callable[..., Scalar], integer: Callable[..., Scalar] | None = None) -> None:
@@ -191,19 +170,26 @@ elementwise("floor", _known(lambda x: x.__floor__(), "floor"))
 elementwise("ceil", _known(lambda x: x.__ceil__(), "ceil"))
 
 
-def _between(lo: int, hi: int | None, strict: bool) -> Callable[[Scalar], Sequence[Scalar]]:
+def _between(lo: int, hi: int, strict: bool) -> Callable[[Scalar], Sequence[Scalar]]:
     """The condition that an argument lies between two numbers."""
     name, nothing = ("lt" if strict else "le"), scalars.Ranges()
-    below = lambda a: [] if hi is None else [scalars.compare(name, a, constant(hi), nothing)]
-    return lambda a: [scalars.compare(name, constant(lo), a, nothing), *below(a)]
+    compare = lambda a, b: scalars.compare(name, a, b, nothing)
+    return lambda a: [compare(constant(lo), a), compare(a, constant(hi))]
+
+
+def _plainly_positive(a: Scalar, name: str) -> Sequence[Scalar]:
+    """Nothing, where an argument is positive whatever it depends on: elsewhere poles lie between finite values."""
+    if scalars.sign_of(a.value) < 2:
+        raise Unexpressible(f"{name} of what may be negative")
+    return ()
 
 
 uninterpreted("atan")
 uninterpreted("asin", _between(-1, 1, False))
 uninterpreted("acos", _between(-1, 1, False))
 uninterpreted("erf_inv", _between(-1, 1, True))
-uninterpreted("lgamma", _between(0, None, True))
-uninterpreted("digamma", _between(0, None, True))
+uninterpreted("lgamma", lambda a: _plainly_positive(a, "lgamma"))
+uninterpreted("digamma", lambda a: _plainly_positive(a, "digamma"))
 uninterpreted("bessel_i0e")
 uninterpreted("bessel_i1e")
 
@@ -233,7 +219,14 @@ def _clamp(step: Step, lo: Any, x: Any, hi: Any) -> Tensor:
     return entrywise(step, [lo, x, hi], lambda a, b, c: scalars.minimum(scalars.maximum(b, a), c))
 
 
-@symbolic.rule("reduce_precision", "device_put")
+@symbolic.rule("reduce_precision")
+def _reduce_precision(step: Step, x: Any) -> Tensor:
+    if step.params["exponent_bits"] < 8 or step.params["mantissa_bits"] < 23:
+        raise Unexpressible("rounding to fewer bits than float32 has")
+    return step.lift(x)
+
+
+@symbolic.rule("device_put")
 def _same(step: Step, *xs: Any) -> Any:
     results = [step.lift(x) for x in xs]
     return results if step.equation.primitive.multiple_results else results[0]
@@ -326,7 +319,7 @@ def _convert(step: Step, x: Any) -> Tensor:
         if target == "bool" and source != "bool":
             return scalars.compare("ne", a, constant(0), step.context.ranges)
         if source == "real" and target == "int" and not (isinstance(a.value, Affine) and a.value.integral):
-            if a.number is None:
+            if a.number is None or not a.finite:
                 raise Unexpressible("the integer part of a real")
             return constant(int(a.number))
         return a

@@ -102,7 +102,7 @@ def _distinct(facts: Iterable[Fact]) -> list[Fact]:
     seen: dict[tuple, Fact] = {}
     for f in facts:
         if f.kind in ("le", "lt", "eq") and len(f.poly) <= MAX_TERMS:
-            key = (frozenset(f.poly.items()),)
+            key = (frozenset(f.poly.items()), f.kind == "eq")
             if key not in seen or (f.kind == "lt" and seen[key].kind == "le"):
                 seen[key] = f
     return list(seen.values())

@@ -150,7 +150,7 @@ def _argmax(step: Step, x: Any) -> Tensor:
             return conj([all_of.value, before.value])
 
         needed = context.over(step.name("needed"), size, lambda i: Scalar(kernel.TRUE, defined=at(i).defined), *ways)
-        return Scalar(Chosen(step.name("chosen"), extent, holds), defined=needed.defined)
+        return Scalar(Chosen(lambda: context.fresh("c"), extent, holds), defined=needed.defined)
 
     return step.make(kept, entry)
 

@@ -270,34 +270,46 @@ def unfactored(context: Context, goal: Node, again: Again, depth: int) -> Step |
     return Step("arith", {"sum": [[1 / abs(scale), [claim, *hyps], list(element.squares)]], "zero": []})
 
 
+def _body(p: Poly, size: Affine, name: str, evenly: bool) -> Poly:
+    """Terms whose sum over an index is a polynomial: of a product of sums one is opened, or each in equal parts."""
+    body, count = {}, kernel.size_poly(size)
+    for m, c in p.items():
+        mine = [(a, k) for a, k in m if a.op == "sum" and a.args[0] == size]
+        if not mine and len(count) == 1:
+            body = kernel.plus(body, kernel.pmul({m: c}, kernel.inverse(count)))
+        total = sum(k for _, k in mine)
+        for a, k in mine if evenly else mine[:1]:
+            rest = {tuple((b, j - (b is a)) for b, j in m if j > (b is a)): c * k / total if evenly else c}
+            body = kernel.plus(body, kernel.pmul(kernel.poly(kernel.opened(a, name)), rest))
+    return body
+
+
 def term_by_term(context: Context, goal: Node, again: Again, depth: int) -> Step | None:
     """A sum is >= 0 if each of its terms is."""
     _, p = kernel.value(goal)
     sizes = list(dict.fromkeys(a.args[0] for m in p for a, _ in m if a.op == "sum"))
     for size in sizes:
         name = context.fresh()
-        body: Poly = {}
-        count = kernel.size_poly(size)
-        for m, c in p.items():
-            mine = [a for a, k in m if a.op == "sum" and a.args[0] == size]
-            if mine:
-                rest = {tuple((b, j - (b is mine[0])) for b, j in m if j > (b is mine[0])): c}
-                body = kernel.plus(body, kernel.pmul(kernel.poly(kernel.opened(mine[0], name)), rest))
-            elif len(count) == 1:
-                body = kernel.plus(body, kernel.pmul({m: c}, kernel.inverse(count)))
-        if kernel.poly(kernel.total(name, size, kernel.node_of(body))) != p:
-            continue
-        op = goal.op
-        universal = kernel.every(name, size, with_value(op, kernel.node_of(body)))
-        inner = context.child()
-        proof = again(inner, universal, depth)
-        if proof is None:
-            continue
-        claim = context.link("have", {"formula": universal}, [universal], inner.close(proof))[0]
-        result = kernel.make(op, kernel.total(name, size, 0), kernel.total(name, size, kernel.node_of(body)))
-        total = context.link("sum_compare", {"hyp": claim}, [result])[0]
-        return Step("arith", {"sum": [[Fraction(1), [total], []]], "zero": []})
+        first, even = (_body(p, size, name, evenly) for evenly in (False, True))
+        for body in (first, even) if even != first else (first,):
+            if kernel.poly(kernel.total(name, size, kernel.node_of(body))) != p:
+                continue
+            found = _each_term(context, goal.op, name, size, body, again, depth)
+            if found is not None:
+                return found
     return None
+
+
+def _each_term(context: Context, op: str, name: str, size: Affine, body: Poly, again: Again, depth: int) -> Step | None:
+    universal = kernel.every(name, size, with_value(op, kernel.node_of(body)))
+    inner = context.child()
+    proof = again(inner, universal, depth)
+    if proof is None:
+        return None
+    claim = context.link("have", {"formula": universal}, [universal], inner.close(proof))[0]
+    result = kernel.make(op, kernel.total(name, size, 0), kernel.total(name, size, kernel.node_of(body)))
+    total = context.link("sum_compare", {"hyp": claim}, [result])[0]
+    return Step("arith", {"sum": [[Fraction(1), [total], []]], "zero": []})
 
 
 def squared(context: Context, goal: Node, again: Again, depth: int) -> Step | None:
@@ -445,6 +457,7 @@ def witnessed(context: Context, goal: Node, again: Callable[[Context, Node], Ste
 
 
 def _candidates(goal: Node, names: list[str]) -> Iterator[Node]:
+    yield from _solutions(goal, names)
     for c in (0, 1, -1, Fraction(1, 2), 2, -2, 10, -10):
         yield kernel.const(c)
     arities = {n.args[0]: len(n.args) - 1 for n in ground_variables(goal)}
@@ -453,6 +466,40 @@ def _candidates(goal: Node, names: list[str]) -> Iterator[Node]:
             x = kernel.var(name, *names[len(names) - rank:])
             yield from (x, kernel.add(x, 1), kernel.add(x, -1), kernel.neg(x), kernel.mul(2, x), kernel.absolute(x),
                         kernel.add(kernel.power(x, 2), 1), kernel.exp(x), kernel.mul(Fraction(1, 2), x))
+
+
+def _solutions(goal: Node, names: list[str]) -> Iterator[Node]:
+    """What an array is where a comparison that it is to meet is solved for one entry of it, or for its square."""
+    unknown = kernel.unused("$~", goal.free)[1:]
+    body = kernel.opened_variable(goal, unknown)
+    bound: list[str] = []
+    stack, found = [body], []
+    while stack and len(found) < 6:
+        f = stack.pop()
+        if f.op in ("all", "some"):
+            bound.append(f"@z{len(bound)}")
+            stack.append(kernel.opened(f, kernel.affine(bound[-1])))
+        elif f.op in ("and", "or", "not", "implies"):
+            stack += f.args
+        elif f.op in ("le", "lt", "eq"):
+            found.append(kernel.value(f)[1])
+    for p in found:
+        atoms = [a for a in atoms_of([p]) if "$" + unknown in a.free]
+        places = [list(e.terms) for e in atoms[0].args[1:]] if len(atoms) == 1 and atoms[0].op == "var" else None
+        if places is None or any(len(e) != 1 or e[0][1] != 1 for e in places) or len(places) != len(names):
+            continue
+        at = {e[0][0]: kernel.affine(name) for e, name in zip(places, names, strict=True)}
+        powers = {k for m in p for a, k in m if a is atoms[0]}
+        if len(at) != len(names) or len(powers) != 1 or not powers <= {1, 2}:
+            continue
+        (k,) = powers
+        with_it = {m: c for m, c in p.items() if any(a is atoms[0] for a, _ in m)}
+        factor = {tuple((a, j) for a, j in m if a is not atoms[0]): c for m, c in with_it.items()}
+        rest = kernel.node_of({m: -c for m, c in p.items() if m not in with_it})
+        solution = kernel.mul(rest, kernel.inv(kernel.node_of(factor)))
+        solution = kernel.substitute(solution if k == 1 else kernel.sqrt(solution), at)
+        if not any(name in solution.free for name in bound):
+            yield from (solution, kernel.add(solution, 1), kernel.add(solution, -1))
 
 
 def ground_variables(node: Node) -> list[Node]:

@@ -44,24 +44,29 @@ class Chosen:
     """An integer in 0, ..., size - 1 known by a condition that exactly one index meets, such as an argmax.
 
     Args:
-        name: of an index that nothing else uses.
+        fresh: a name of an index that nothing else uses, another one at every call.
         holds: the condition as a formula, of any index.
     """
 
-    name: str
+    fresh: Callable[[], str]
     size: Affine
     holds: Callable[[Affine], Formula]
 
     def real(self) -> Node:
         """The integer as a term: the sum of all indices, times whether they are the one."""
-        k = Affine.name(self.name)
-        return kernel.total(self.name, index(self.size), kernel.ite(self.holds(k), term(k), kernel.ZERO))
+        name = self.fresh()
+        k = Affine.name(name)
+        return kernel.total(name, index(self.size), kernel.ite(self.holds(k), term(k), kernel.ZERO))
 
     def equals(self, other: Any, ranges: Ranges) -> Formula:
         """Whether it is another integer."""
         if isinstance(other, Chosen):
-            k = Affine.name(self.name)
-            return kernel.some(self.name, index(self.size), conj([self.holds(k), other.holds(k)]))
+            name = self.fresh()
+            k, less = Affine.name(name), ranges.nonnegative(other.size - self.size)
+            size = self.size if less else other.size
+            ranges.bounds[name] = size
+            inside = TRUE if less is not None else _compare("lt", k, self.size, ranges)
+            return kernel.some(name, index(size), conj([inside, self.holds(k), other.holds(k)]))
         if isinstance(other, Affine) and other.integral:
             inside = [_compare("le", Affine(), other, ranges), _compare("lt", other, self.size, ranges)]
             return conj([*inside, self.holds(other)])
@@ -452,24 +457,78 @@ def tanh(a: Scalar) -> Scalar:
 
 
 def cbrt(a: Scalar) -> Scalar:
+    a = finite(a)
     root = exp(mul(log(absolute(a)), constant(Fraction(1, 3))))
-    zero = Scalar(_compare("eq", finite(a).value, Affine(), Ranges()))
+    zero = Scalar(_compare("eq", a.value, Affine(), Ranges()), defined=a.defined)
     return select(zero, constant(0), mul(sign(a), root))
 
 
+def sign_of(value: Any) -> int:
+    """2 where a value is positive whatever it depends on, 1 where it is not negative, 0 where neither is plain.
+
+    >>> x = kernel.var("x")
+    >>> sign_of(kernel.add(kernel.ONE, kernel.power(x, 2))), sign_of(kernel.mul(x, x)), sign_of(x)
+    (2, 1, 0)
+    """
+    if isinstance(value, Affine):
+        low = Ranges().lower(value)
+        return 0 if low is None or low < 0 else 2 if low > 0 else 1
+    if not isinstance(value, Node):
+        return 1 if isinstance(value, Chosen) else 0
+    op, args = value.op, value.args
+    match op:
+        case "const":
+            return 2 if args[0] > 0 else int(args[0] == 0)
+        case "int":
+            return sign_of(Affine(args[0].const, args[0].terms)) if not _loose(value) else 0
+        case "exp":
+            return 2
+        case "sqrt":
+            return max(1, sign_of(args[0]))
+        case "inv":
+            return 2 if sign_of(args[0]) == 2 else 0
+        case "pow":
+            return max(sign_of(args[0]), int(args[1] % 2 == 0)) if args[1] else 2
+        case "add":
+            signs = [sign_of(a) for a in args]
+            return max(signs) if min(signs) else 0
+        case "mul":
+            if len(args) == 2 and args[0] is args[1]:
+                return max(1, sign_of(args[0]))
+            return min(map(sign_of, args))
+        case "max":
+            opposite = any(_negated(a) is b or _negated(b) is a for a, b in (args[:2], args[1::-1]))
+            return max(*map(sign_of, args), int(opposite))
+        case "ite":
+            return min(sign_of(args[1]), sign_of(args[2]))
+    return 0
+
+
+def _loose(value: Node) -> bool:
+    return any(name[0] == "#" for name in value.free)
+
+
 def real_power(a: Scalar, b: Scalar) -> Scalar:
-    """a^b: by products and roots for known halves, else exp(b·log a) with a > 0 (a ≥ 0 for a known b > 0)."""
+    """a^b: by products and roots for known halves, else exp(b·log a) with a > 0; 0^b is 0 for b > 0 and 0^0 is 1."""
     exponent = b.number
     if exponent is None:
-        return exp(mul(b, log(a)))
+        a, b = finite(a), finite(b)
+        zero = _compare("eq", a.value, Affine(), Ranges())
+        least = _compare("eq", b.value, Affine(), Ranges())
+        needed = union(a.defined, b.defined, (_compare("le", Affine(), b.value, Ranges()),))
+        at_zero = Scalar(one_of(least, Affine(1), Affine()), defined=needed)
+        return select(Scalar(zero), at_zero, exp(mul(b, log(a))))
+    if exponent.denominator == 1 and abs(exponent) > kernel.MAX_POWER:
+        raise Unexpressible(f"the power {exponent}")
     if exponent.denominator == 1 and abs(exponent) <= kernel.MAX_POWER:
         return power(a, int(exponent))
     if exponent.denominator == 2 and abs(exponent) <= kernel.MAX_POWER:
         return power(sqrt(a), int(2 * exponent))
+    a = finite(a)
     general = exp(mul(b, log(a)))
     if exponent < 0:
         return general
-    return select(Scalar(_compare("eq", finite(a).value, Affine(), Ranges())), constant(0), general)
+    return select(Scalar(_compare("eq", a.value, Affine(), Ranges()), defined=a.defined), constant(0), general)
 
 
 def is_finite(a: Scalar) -> Scalar:

@@ -12,6 +12,8 @@ from typing import Any
 from axiom_jax.verification import derivation_checker as kernel
 from axiom_jax.verification.derivation_checker import Affine, Node, Poly
 
+MAX_UNPACKED = 6  # indices that hypotheses may give, one within another
+
 
 @dataclass(eq=False)
 class Hypothesis:
@@ -102,7 +104,9 @@ class Context:
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.ranges: dict[str, Affine] = {} if parent is None else dict(parent.ranges)
         self.universals: list[Hypothesis] = []
+        self.disjunctions: list[Hypothesis] = []
         self.assumed: list[Fact] = []
+        self.unpacked: int = 0 if parent is None else parent.unpacked  # indices that hypotheses gave
         for h in given:
             self.assume(h)
 
@@ -137,6 +141,8 @@ class Context:
     def assume(self, hypothesis: Hypothesis) -> None:
         """Takes a hypothesis that a step of the proof has appended."""
         f = hypothesis.formula
+        if f.op in ("or", "implies", "all", "forall") and kernel.form(f) is kernel.TRUE:
+            return
         if f.op == "ilt" and len(f.args[0].terms) == 1 and f.args[0].const == 0 and f.args[0].terms[0][1] == 1:
             self.ranges.setdefault(f.args[0].terms[0][0], f.args[1])
         if f.op in ("and",):
@@ -153,12 +159,34 @@ class Context:
                 self.chain.append(Link("have", {"formula": inner}, [moved], side, ()))
                 self.assume(moved)
                 return
+        if f.op == "implies":
+            either = kernel.disj(kernel.negated(f.args[0]), f.args[1])
+            side = Step("assumption", {"hyp": hypothesis})
+            (moved,) = self.link("have", {"formula": either}, [either], side)
+            self.assume(moved)
+            return
+        if f.op == "some" and self.unpacked < MAX_UNPACKED:
+            self.unpacked += 1
+            name = self.fresh()
+            parts = [kernel.ilt(name, f.args[0]), kernel.opened(f, name)]
+            for h in self.link("unpack", {"hyp": hypothesis, "name": name}, parts):
+                self.assume(h)
+        if f.op == "or":
+            self.disjunctions.append(hypothesis)
         if f.op in ("all", "forall"):
             self.universals.append(hypothesis)
+        other = self.find(kernel.negated(f))
+        if other is not None:
+            self.known[kernel.FALSE] = Fact("other", {}, lambda: self.clash(hypothesis, other.hypothesis()))
         if kernel.form(f) is not kernel.TRUE:
             self.known.setdefault(kernel.form(f), Fact("other", {}, lambda: hypothesis))
         if f.op in ("le", "lt", "eq", "ile", "ilt", "ieq"):
             self.assumed.append(self.add(f, lambda: hypothesis))
+
+    def clash(self, one: Hypothesis, other: Hypothesis) -> Hypothesis:
+        """What is false, from two hypotheses of which one denies the other."""
+        step = Step("clash", {"hyp": one, "other": other})
+        return self.link("have", {"formula": kernel.FALSE}, [kernel.FALSE], step)[0]
 
     def add(self, formula: Node, make: Callable[[], Hypothesis]) -> Fact:
         """A comparison that `make` can turn into a hypothesis."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from axiom_jax.verification import derivation_checker as kernel
 from axiom_jax.verification.derivation_checker import Node, Poly
 from axiom_jax.verification.domains.symbolic import restating
-from axiom_jax.verification.domains.symbolic.facts import claimed, instances, places, plainly
+from axiom_jax.verification.domains.symbolic.facts import claimed, instances, places, plainly, totals
 from axiom_jax.verification.domains.symbolic.products import contradiction, gather, solve
 from axiom_jax.verification.domains.symbolic.sequents import Context, Fact, Hypothesis, Step
 
@@ -34,7 +34,7 @@ def prove(context: Context, goal: Node, effort: int = 2, depth: int = 0) -> Step
         return _either(context, disjunction, goal, effort, depth)
     op = goal.op
     if op == "false":
-        return refuted(context, {}, effort)
+        return absurdity(context, effort, depth)
     if op in ("le", "lt", "eq"):
         return comparison(context, goal, effort, depth)
     if op == "all":
@@ -106,9 +106,12 @@ def _kept(context: Context, formula: Node, proof: Step) -> Fact:
     return Fact("other", {}, lambda: hypothesis)
 
 
-def _weight(f: Node) -> tuple[int, int]:
+def _weight(f: Node) -> tuple[int, int, int]:
+    """How much a part of a disjunction is a goal rather than, denied, a hypothesis."""
+    inner = kernel.negated(f.args[0]) if f.op == "not" else f
+    hard = inner.op not in ("some", "exists", "ne", "not")
     positive = f.op not in ("not", "ne", "lt", "ilt")
-    return (f.depth, int(positive))
+    return (int(hard), f.depth, int(positive))
 
 
 def _or(context: Context, goal: Node, effort: int, depth: int) -> Step | None:
@@ -133,25 +136,26 @@ def _or_rest(context: Context, goal: Node, order: list[int], effort: int, depth:
 
 
 def _open_disjunction(context: Context) -> Hypothesis | None:
-    opened = {key for c in context.chain_of_contexts() for key in c.expanded if isinstance(key, Hypothesis)}
-    for c in context.chain_of_contexts():
-        for link_or_given in [*c.given, *(h for link in c.chain for h in link.adds if link.rule != "axiom")]:
-            if link_or_given.formula.op == "or" and link_or_given not in opened and link_or_given in c.given:
-                return link_or_given
+    """The first disjunction that is known and of which no part is."""
+    for c in reversed(list(context.chain_of_contexts())):
+        for h in c.disjunctions:
+            if not context.has_expanded(h) and not any(context.find(part) for part in h.formula.args):
+                return h
     return None
 
 
 def _either(context: Context, hypothesis: Hypothesis, goal: Node, effort: int, depth: int) -> Step | None:
     branches = []
-    for part in hypothesis.formula.args:
+    for part in sorted(hypothesis.formula.args, key=lambda f: context.find(kernel.negated(f)) is None):
         given = Hypothesis(part)
         inner = context.child([given])
         inner.expanded.add(hypothesis)
         proof = prove(inner, goal, effort, depth + 1)
         if proof is None:
             return None
-        branches.append(([given], inner.close(proof)))
-    return Step("either", {"hyp": hypothesis}, branches)
+        branches.append((part, ([given], inner.close(proof))))
+    order = [next(b for p, b in branches if p is part) for part in hypothesis.formula.args]
+    return Step("either", {"hyp": hypothesis}, order)
 
 
 def _negation(context: Context, goal: Node, effort: int, depth: int) -> Step | None:
@@ -169,12 +173,73 @@ def _negation(context: Context, goal: Node, effort: int, depth: int) -> Step | N
 
 
 def _some(context: Context, goal: Node, effort: int, depth: int) -> Step | None:
-    for at in [*places(context, goal.args[0]), kernel.affine(0)]:
+    """At an index in scope, at the first or last one, where a maximum is attained; or because it fails nowhere."""
+    size = goal.args[0]
+    ends = [kernel.affine(0), kernel.shifted(size, -1)] if kernel.at_least(size, 1) else []
+    for at in dict.fromkeys([*places(context, size), *ends]):
         inner = context.child()
         proof = prove(inner, kernel.opened(goal, at), effort, depth + 1)
         if proof is not None:
             return Step("point", {"at": at}, [([], inner.close(proof))])
+    for a in _maxima(context, goal):
+        name = context.fresh()
+        given = [Hypothesis(kernel.ilt(name, size)), Hypothesis(kernel.eq(a, kernel.opened(a, name)))]
+        inner = context.child(given)
+        inner.expanded.add(("attained", a))
+        proof = prove(inner, kernel.opened(goal, kernel.affine(name)), effort, depth + 1)
+        if proof is not None:
+            point = Step("point", {"at": kernel.affine(name)}, [([], proof)])
+            return Step("bigmax_attained", {"term": a, "name": name}, [(given, inner.close(point))])
+    nowhere = Hypothesis(kernel.negated(goal))
+    inner = context.child([nowhere])
+    proof = absurdity(inner, effort, depth + 1)
+    return None if proof is None else Step("absurd", {}, [([nowhere], inner.close(proof))])
+
+
+def _maxima(context: Context, goal: Node) -> list[Node]:
+    """Maxima over the range of a goal's index, in it or in a hypothesis."""
+    known = [h.formula for c in context.chain_of_contexts() for h in c.given if h.formula.op in ("le", "lt", "eq")]
+    found = restating.ground([goal, *known], ("bigmax",))
+    return [a for a in found if a.args[0] == goal.args[0] and kernel.at_least(a.args[0], 1)
+            and not context.has_expanded(("attained", a))][:4]
+
+
+def absurdity(context: Context, effort: int, depth: int) -> Step | None:
+    """Anything, from hypotheses that contradict each other: at once, case by case, or by proving what one denies."""
+    if depth > MAX_DEPTH:
+        return None
+    instances(context)
+    totals(context)
+    known = context.find(kernel.FALSE)
+    if known is not None:
+        return Step("assumption", {"hyp": known.hypothesis()})
+    proof = refuted(context, {}, effort)
+    if proof is not None:
+        return proof
+    disjunction = _open_disjunction(context)
+    if disjunction is not None:
+        return _either(context, disjunction, kernel.FALSE, effort, depth)
+    for h in _denials(context):
+        contrary = Hypothesis(kernel.negated(h.formula))  # of a denied equation, the equation
+        context.expanded.add(("denied", h.formula))
+        inner = context.child()
+        proof = prove(inner, contrary.formula, effort, depth + 2)
+        if proof is not None:
+            clash = Step("clash", {"hyp": h, "other": contrary})
+            return Step("have", {"formula": contrary.formula}, [([], inner.close(proof)), ([contrary], clash)])
     return None
+
+
+def _denials(context: Context) -> list[Hypothesis]:
+    """Hypotheses whose contraries are goals: s != t, s < t and s <= t; the latest first."""
+    found = []
+    for c in context.chain_of_contexts():
+        made = [*c.given, *(h for link in c.chain for h in link.adds if link.rule in ("have", "instantiate", "unpack"))]
+        found += [h for h in reversed(made) if h.formula.op in ("ne", "lt", "le", "not")]
+    kept = [h for h in found if not context.has_expanded(("denied", h.formula))
+            and (h.formula.op != "not" or h.formula.args[0].op == "eq")]
+    kept.sort(key=lambda h: h.formula.op not in ("ne", "not"))
+    return kept[:3]
 
 
 def side(context: Context, formula: Node, strong: bool = False) -> Fact | None:
@@ -220,16 +285,22 @@ def comparison(context: Context, goal: Node, effort: int, depth: int) -> Step | 
     """A proof of s <= t, s < t or s = t."""
     instances(context)
     if kernel.form(goal) is kernel.FALSE:
-        return refuted(context, {}, effort)
-    known = context.find(goal)
+        return refuted(context, {}, effort) if effort == 0 else absurdity(context, effort, depth)
+    known = context.find(goal) or context.find(kernel.FALSE)
     if known is not None:
         return Step("assumption", {"hyp": known.hypothesis()})
     if effort == 0:
         return linear(context, goal, 0)
-    attempt = ("goal", kernel.form(goal), effort, sum(len(c.assumed) for c in context.chain_of_contexts()))
+    given = sum(len(c.assumed) + sum(h.formula.op in ("ne", "not") for h in c.given)
+                for c in context.chain_of_contexts())
+    attempt = ("goal", kernel.form(goal), effort, given)
     if context.has_expanded(attempt):  # the same is being tried above, with no fewer hypotheses
         return None
     context.expanded.add(attempt)
+    disjunction = _open_disjunction(context)
+    if disjunction is not None:  # an instance of a hypothesis
+        proof = linear(context, goal, 0)
+        return proof if proof is not None else _either(context, disjunction, goal, effort, depth)
     for tactic in _tactics(goal, effort):
         context.budget.check()
         inner = context.child()
@@ -301,7 +372,8 @@ def linear(context: Context, goal: Node, effort: int) -> Step | None:
 def refuted(context: Context, goal: Poly, effort: int) -> Step | None:
     """Anything, from hypotheses that contradict each other."""
     inner = context.child()
-    hypotheses = {m: c for f in context.every_fact() for m, c in f.poly.items()} if not goal else goal
+    totals(inner)
+    hypotheses = {m: c for f in inner.every_fact() for m, c in f.poly.items()} if not goal else goal
     found = contradiction(inner, hypotheses, side, max(effort, 1))
     if found is None:
         return None

@@ -21,6 +21,7 @@ from axiom_jax.verification.domains.symbolic.indexing import (
     Index,
     NeedsConcrete,
     Ranges,
+    Rational,
     Unexpressible,
     affine,
     flat,
@@ -32,6 +33,9 @@ from axiom_jax.verification.domains.symbolic.scalars import Formula, Scalar
 
 MAX_ENTRIES = 25_000  # looked up in one translation
 MAX_UNROLLED = 1024  # values of one loop
+LARGE = 1024  # sizes of unknown value are taken to be at most this where integers of 32 or more bits may wrap around
+NARROW = 10**12  # and at most this, in effect without an end, for shorter integers
+Ends = tuple[Rational, Rational]
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Context:
         self.expanded: set[str] = set()
         self.entries = 0
         self.count = 0
+        self.enclosed: dict[tuple[Any, int], Ends | None] = {}
 
     def fresh(self, stem: str = "i") -> str:
         """A name of an index that nothing else has."""
@@ -164,6 +169,116 @@ def kind_of(dtype: Any) -> str:
     raise Unexpressible(f"values of type {name}")
 
 
+def narrow(dtype: Any) -> bool:
+    """Whether it is a type of reals with fewer bits than float32: its rounding is no matter of little.
+
+    >>> narrow(np.dtype("float16")), narrow(np.dtype("float32")), narrow(np.dtype("int8"))
+    (True, False, False)
+    """
+    return kind_of(dtype) == "real" and str(dtype) not in ("float32", "float64")
+
+
+def fitting(entry: Scalar, dtype: Any, context: Context) -> Scalar:
+    """An entry of integers, for which the reals' arithmetic may only stand where nothing wraps around.
+
+    Sizes of unknown value are taken to be small (at most `LARGE`) in integers of 32 bits or more.
+
+    Raises:
+        Unexpressible: it has no enclosure within the type's ends.
+    """
+    limits = np.iinfo(dtype)
+    if entry.value is not None and entry.finite:
+        ends = enclosure(entry.value, context, LARGE if limits.bits >= 32 else NARROW)
+        if ends is not None and limits.min <= ends[0] and ends[1] <= limits.max:
+            return entry
+    raise Unexpressible(f"integer arithmetic that may wrap around in {dtype}")
+
+
+def enclosure(value: Any, context: Context, largest: int) -> Ends | None:
+    """Two numbers between which an integer of the program lies, with sizes in 1, ..., `largest`; None for none.
+
+    Each operation is enclosed by itself (interval arithmetic: Moore, 1966), both branches of a choice together.
+
+    >>> context = Context()
+    >>> i = Affine.name("n") * 3 - 1
+    >>> enclosure(i, context, 100), enclosure(kernel.power(scalars.term(i), 2), context, 10)
+    ((2, 299), (4, 841))
+    """
+    if isinstance(value, scalars.Chosen):
+        ends = _affine_ends(value.size, context, largest, {})
+        return None if ends is None else (0, max(ends[1] - 1, 0))
+    if isinstance(value, Affine):
+        return _affine_ends(value, context, largest, {})
+    return _ends(value, context, largest, {})
+
+
+def _affine_ends(a: Affine, context: Context, largest: int, bound: dict[str, Ends]) -> Ends | None:
+    low = high = a.const
+    for name, c in a.terms:
+        ends = bound.get(name)
+        if ends is None and name in context.ranges.bounds:
+            extent = _affine_ends(context.ranges.bounds[name], context, largest, bound)
+            ends = None if extent is None else (0, max(extent[1] - 1, 0))
+        elif ends is None and name[0] not in "@#":
+            ends = (1, largest)
+        if ends is None:
+            return None
+        low, high = low + min(c * ends[0], c * ends[1]), high + max(c * ends[0], c * ends[1])
+    if not any(name[0] == "#" for name, _ in a.terms):  # what cancels, as in n - 1 - i with i < n
+        least, most = context.ranges.lower(a), context.ranges.lower(-a)
+        low = low if least is None else max(low, least)
+        high = high if most is None else min(high, -most)
+    return low, high
+
+
+def _ends(t: kernel.Node, context: Context, largest: int, bound: dict[str, Ends]) -> Ends | None:
+    """The ends of a term whose bound names have the ends in `bound`."""
+    loose = any(name[0] == "#" for name in t.free)
+    if not loose and (t, largest) in context.enclosed:
+        return context.enclosed[t, largest]
+    result: Ends | None = None
+    index = lambda e: _affine_ends(Affine(e.const, e.terms), context, largest, bound)
+    match t.op:
+        case "const":
+            result = t.args[0], t.args[0]
+        case "int":
+            result = index(t.args[0])
+        case "add" | "mul" | "max" | "ite" | "pow":
+            parts = [_ends(a, context, largest, bound) for a in (t.args[1:] if t.op == "ite" else t.args)
+                     if isinstance(a, kernel.Node)]  # fmt: skip
+            known = [p for p in parts if p is not None]
+            result = _combined(t, known) if len(known) == len(parts) else None
+        case "sum" | "bigmax":
+            extent = index(t.args[0])
+            if extent is not None:
+                few, many = max(extent[0], 0), max(extent[1], 0)
+                body = _ends(t.args[1], context, largest, {**bound, f"#{t.height}": (0, max(many - 1, 0))})
+                if body is not None and t.op == "sum":
+                    result = min(few * body[0], many * body[0]), max(few * body[1], many * body[1])
+                elif body is not None:
+                    result = body if few else (min(body[0], 0), max(body[1], 0))
+    if not loose:
+        context.enclosed[t, largest] = result
+    return result
+
+
+def _combined(t: kernel.Node, parts: Sequence[Ends]) -> Ends:
+    low, high = parts[0]
+    if t.op == "pow":
+        k = t.args[1]
+        powers = [low**k, high**k]
+        return (0 if k % 2 == 0 and low <= 0 <= high else min(powers)), max(powers)
+    for a, b in parts[1:]:
+        if t.op == "add":
+            low, high = low + a, high + b
+        elif t.op == "mul":
+            products = (low * a, low * b, high * a, high * b)
+            low, high = min(products), max(products)
+        else:
+            low, high = (max if t.op == "max" else min)(low, a), max(high, b)
+    return low, high
+
+
 def array(context: Context, values: Any) -> Tensor:
     """A known array; an index into it has to be a number, unless all entries are equal or affine in their indices."""
     values = np.asarray(values)
@@ -251,8 +366,17 @@ class Step:
         return x if isinstance(x, Tensor) else array(self.context, x)
 
     def make(self, axes: Sequence[Axis], entry: Callable[..., Scalar]) -> Tensor:
-        """The result, from its entries."""
-        return Tensor(self.context, axes, self.kind, entry)
+        """The result, from its entries; integers that may not fit their type are refused when they are asked for."""
+        return Tensor(self.context, axes, self.kind, self.checked(entry))
+
+    def checked(self, entry: Callable[..., Scalar]) -> Callable[..., Scalar]:
+        """The entries, with the demand that the output's type holds them as the reals' arithmetic gives them."""
+        output = self.equation.output.dtype
+        if narrow(output) and any(x.dtype != output and kind_of(x.dtype) != "bool" for x in self.equation.inputs):
+            raise Unexpressible(f"rounding to {output}")
+        if self.kind != "int":
+            return entry
+        return lambda *place: fitting(entry(*place), output, self.context)
 
     def loop(self, axis: Axis, key: Any, body: Callable[[Index], Scalar], symbolic: Any, unrolled: Any) -> Scalar:
         """A loop over an axis: by digits if it is merged, in pieces if its meaning changes along it."""

@@ -23,11 +23,12 @@ from axiom_jax.verification import derivation_checker as kernel
 from axiom_jax.verification.derivation_checker import Node
 from axiom_jax.verification.domains.symbolic import lookups, reductions, scalars, windows
 from axiom_jax.verification.domains.symbolic.abstracting import forgettable, layers
+from axiom_jax.verification.domains.symbolic.deciding import size_decisions
 from axiom_jax.verification.domains.symbolic.indexing import Dim, Index, NeedsConcrete, Unexpressible, affine
 from axiom_jax.verification.domains.symbolic.primitives import symbolic
 from axiom_jax.verification.domains.symbolic.reductions import loops
 from axiom_jax.verification.domains.symbolic.scalars import Scalar
-from axiom_jax.verification.domains.symbolic.tensors import Axis, Context, Step, Tensor, array, axes_of, variable
+from axiom_jax.verification.domains.symbolic.tensors import Context, Step, Tensor, array, axes_of, variable
 from axiom_jax.verification.domains.symbolic.theorem import Theorem
 from axiom_jax.verification.statement import Ball, Range, Statement, Variable
 
@@ -114,7 +115,9 @@ def program_of(statement: Statement) -> tuple[Program, list[Any]]:
         SpecError: it gives no booleans.
     """
     try:
-        program, captured = normalise(trace(statement.condition, *statement.symbolic()))
+        with size_decisions() as places:
+            closed = trace(statement.condition, *statement.symbolic())
+        program, captured = normalise(closed)
     except AxiomError:
         raise
     except Exception as e:
@@ -122,6 +125,9 @@ def program_of(statement: Statement) -> tuple[Program, list[Any]]:
             raise
         what = "The condition cannot be traced for all sizes at once."
         raise UnsupportedPrimitive(what, at=statement.at, got=str(e).split("\n")[0], fix="give the sizes") from e
+    if places:
+        what = "The condition decides by a size, so that one trace does not tell about all sizes."
+        raise UnsupportedPrimitive(what, at=", ".join(dict.fromkeys(places)), fix="give the sizes")
     for output in program.outputs:
         if getattr(output.dtype, "kind", "") != "b":
             what = "The condition gives something other than true or false."
@@ -183,14 +189,16 @@ def interpret(
 class _Placed(Step):
     """A step whose entries say which line they come from when they fail."""
 
-    def make(self, axes: Sequence[Axis], entry: Any) -> Tensor:
+    def checked(self, entry: Any) -> Any:
+        inner = super().checked(entry)
+
         def located(*place: Index) -> Scalar:
             try:
-                return entry(*place)
+                return inner(*place)
             except Unexpressible as e:
                 raise _placed(e, self.equation) from e
 
-        return super().make(axes, located)
+        return located
 
 
 def _placed(e: Unexpressible, eqn: Equation) -> Unexpressible:
