@@ -355,8 +355,10 @@ def _surely_holds(f: Formula, point: list[np.ndarray]) -> bool:
 def symbolic(f: Formula, seconds: float) -> bool | None:
     theorem = theorem_of(f.statement)
     found = refute(f.statement, theorem, time.monotonic() + seconds / 4)
-    if found is not None:
-        return None if found.undefined and found.executed.holds else False
+    if found is not None:  # at other sizes than the solver's it says nothing about these
+        specs = zip(f.statement.variables, f.statement.sized(f.sizes), strict=False)
+        elsewhere = any(np.size(np.array(found.point[v.name], dtype=object)) != s.size for v, s in specs)
+        return None if elsewhere or (found.undefined and found.executed.holds) else False
     return True if derive(theorem, time.monotonic() + seconds)[0] is not None else None
 
 

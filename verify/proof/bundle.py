@@ -66,7 +66,9 @@ class Bundle:
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
             for name, data in [(STATEMENT, canonical(self.statement) + b"\n"), *sorted(self.parts.items())]:
-                archive.writestr(zipfile.ZipInfo(name, DATE), data)
+                member = zipfile.ZipInfo(name, DATE)
+                member.create_system = 3  # the same on every system
+                archive.writestr(member, data)
         return stream.getvalue()
 
     @property
@@ -231,6 +233,8 @@ def bundle_of(content: bytes, at: str) -> Bundle:
         if problem := _malformed(statement):
             raise ValueError(problem)
         found = Bundle(statement, files)
+        if found.to_bytes() != content:  # so that no bit of the archive itself is left to choose
+            raise ValueError("its bytes are not those of an untouched file")
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, RecursionError,
             NotImplementedError, RuntimeError) as error:  # fmt: skip
         raise CertificateError(

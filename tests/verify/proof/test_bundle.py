@@ -15,7 +15,7 @@ import pytest
 import axiom_jax as ax
 from axiom_jax import nn
 from axiom_jax.verification.proof.bundle import Bundle, bundle_of
-from axiom_jax.verification.proof.certificate import canonical
+from axiom_jax.verification.proof.certificate import canonical, certificate_of
 from axiom_jax.verification.proof.recipes import Unwritable, decode, encode
 
 NET = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 3), nn.softmax, seed=1)
@@ -314,3 +314,15 @@ def test_functions_and_models_are_not_written(value):
 def test_nothing_else_is_read(value):
     with pytest.raises(ax.AxiomError):
         decode(value)
+
+
+def test_no_bit_of_the_archive_is_left_to_choose(tmp_path):
+    model = ax.Sequential(nn.Dense(2, 2), nn.relu)
+    result = ax.verify(model, ax.Bounded(0, 1000), region=ax.Box(-1, 1), mode="quick")
+    whole = ax.generate_certificate(model, result).to_bytes()
+    flipped = lambda b: whole[: b // 8] + bytes([whole[b // 8] ^ 1 << b % 8]) + whole[b // 8 + 1 :]
+    bits = np.random.default_rng(0).integers(0, 8 * len(whole), 400)
+    for changed in [whole + b"x", whole[:-1], *map(flipped, map(int, bits))]:
+        with pytest.raises(ax.CertificateError):
+            certificate_of(changed, "changed.cert")
+    assert certificate_of(whole, "whole.cert").to_bytes() == whole
