@@ -35,7 +35,7 @@ from axiom_jax.verification.statement import Ball, Range, Statement, Variable
 TABLES = (lookups, reductions, windows)  # loaded for their rules
 Forgotten = Literal["nothing", "weights", "layers"]
 WORK = 10**8  # steps of the kernel for one translation
-RECURSION = 20_000
+RECURSION = 5_000  # frames; more could exceed the stack of C
 
 
 def theorem_of(
