@@ -143,18 +143,6 @@ SAMPLES = {
 
 KINDS = ("random", "cancelling", "tiny", "subnormal", "huge", "point", "across zero")
 
-# jax 0.12 writes these with `unstack` and `one_minus_square`, which have no interval rule yet: they are refused by name
-OPEN_ON_012 = {"test_interval_rule[reduce_prod]", "test_every_rule_of_every_table_is_sampled",
-               "test_whole_functions[derivatives]"}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _without_rules_of_newer_jax(request: pytest.FixtureRequest) -> None:
-    if jax.__version_info__ >= (0, 12) and request.node.name in OPEN_ON_012:
-        pytest.skip("jax 0.12 has primitives without an interval rule")
-
-
-
 def boxes(kind, generator, domain):
     """Two ends of a box of the kind, cut to the domain."""
     middle = generator.normal(size=SIZE)
@@ -262,6 +250,17 @@ CURVES = {"max": lambda x: np.maximum(x, 0), "tanh": np.tanh, "exp": np.exp, "in
 def jitted_rule(name):
     exponent = {"integer_pow": {"y": 2}, "reciprocal": {"y": -1}}.get(name, {})
     return jax.jit(partial(relaxation.rules["integer_pow" if exponent else name], **exponent))
+
+
+@pytest.mark.parametrize("name", ["sqrt", "log"])
+def test_lines_enclose_where_the_curve_is_steep(name):
+    for power in range(-24, 0):
+        for width in (1e-7, 0.5, 1.0, 100.0):
+            lo, hi = np.float32(2.0**power), np.float32(2.0**power * (1 + width))
+            lines, x = jitted_rule(name)(lo, hi), np.linspace(np.float64(lo), np.float64(hi), 51)
+            slack = 4e-6 * (1 + np.abs(CURVES[name](x)).max())
+            assert (float(lines.below) * x + float(lines.below_at_0) <= CURVES[name](x) + slack).all()
+            assert (float(lines.above) * x + float(lines.above_at_0) >= CURVES[name](x) - slack).all()
 
 
 @pytest.mark.parametrize("name", sorted({*relaxation.rules, "reciprocal"}))

@@ -24,8 +24,11 @@ relaxation = Domain("linear", Lines)
 
 
 def chord(f: Any, lo: Any, hi: Any, derivative: Any) -> tuple[Any, Any]:
-    """Slope and offset of the line through both ends; the tangent where the box is (nearly) a point."""
+    """Slope and offset of the line through both ends; as steep as the upper end where the box is nearly a point.
+
+    From the lower end that line stays on the chord's side: under a concave function, over a convex one.
+    """
     width = hi - lo
     thin = width <= 1e-6 * (1 + jnp.abs(lo) + jnp.abs(hi))
-    slope = jnp.where(thin, derivative(lo), (f(hi) - f(lo)) / jnp.where(thin, 1, width))
+    slope = jnp.where(thin, derivative(hi), (f(hi) - f(lo)) / jnp.where(thin, 1, width))
     return slope, f(lo) - slope * lo
