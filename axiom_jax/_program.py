@@ -22,6 +22,11 @@ CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_v
          "remat", "remat2", "checkpoint", "custom_lin"}  # fmt: skip
 IDENTITIES = {"copy", "copy_p", "stop_gradient", "name", "sharding_constraint", "optimization_barrier"}
 UNROLL_LIMIT = 4096
+# what jax 0.12 writes as one primitive and earlier versions as several: the normal form is the earlier one
+FUSED: dict[str, Callable[..., Callable[..., Any]]] = {
+    "one_minus_square": lambda **_: lambda x: 1 - x * x,
+    "unstack": lambda axis, **_: lambda x: [jax.lax.index_in_dim(x, i, axis, False) for i in range(x.shape[axis])],
+}
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,9 @@ class _Builder:
         if name == "scan" and eqn.params["length"] <= UNROLL_LIMIT:
             unrolled = trace(_unrolled(**eqn.params), *(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in operands))
             return self.inline_at(unrolled, operands, at)
+        if name in FUSED:
+            written = trace(FUSED[name](**eqn.params), *(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in operands))
+            return self.inline_at(written, operands, at)
         outputs = [self.variable(v.aval) for v in eqn.outvars]
         self.equations.append(Equation(eqn.primitive, tuple(operands), tuple(outputs), dict(eqn.params), at))
         return outputs
