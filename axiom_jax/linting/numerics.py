@@ -136,7 +136,7 @@ def _ruled(eqn: Equation, operands: Sequence[Any]) -> Any:
     """What the interval rule says; None if it does not cover these operands."""
     try:
         results = interval.rules[eqn.name](*operands, **eqn.params)
-    except (NotImplementedError, TypeError, ValueError, AttributeError):
+    except NotImplementedError:
         return None
     return tuple(results) if eqn.primitive.multiple_results else (results,)
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from axiom_jax._program import Equation, Program, Var, normalise
+from axiom_jax._shapes_deciding import size_decisions
 from axiom_jax._trace import trace
 
 SIZES = (5, 8)  # one is odd, the other even and a size that is padded to
@@ -212,7 +213,10 @@ def _for_all_sizes(fn: Any, params: Any, specs: Callable[[Any], Sequence[Any]]) 
     """Whether one program serves every batch size, without computing with the size."""
     (rows,) = jax.export.symbolic_shape("symbolic_rows")
     try:
-        program, _ = _program(fn, params, specs(rows), "mask")
+        with size_decisions() as places:
+            program, _ = _program(fn, params, specs(rows), "mask")
+        if places:  # Python decides by the batch size: at some size it is another program
+            return False
         values = [*program.params, *program.inputs, *(var for eqn in program.equations for var in eqn.outputs)]
         plain = all(isinstance(size, int) or bool(size == rows) for var in values for size in var.shape)
     except Exception:  # whatever the function raises where it asks how large the batch is

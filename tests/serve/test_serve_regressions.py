@@ -12,6 +12,7 @@ from axiom_jax.serve.specs import batch_of, inputs_of, outputs_of
 SIZED = {
     "at most four": lambda p, x: x * min(x.shape[0], 4),
     "a small batch": lambda p, x: x if x.shape[0] > 4 else -x,
+    "a batch of three": lambda p, x: x if x.shape[0] == 3 else -x,
     "an even batch": lambda p, x: x if x.shape[0] % 2 else -x,
     "symbolic minimum": lambda p, x: x * jax.core.min_dim(x.shape[0], 4),
     "a shape": lambda p, x: x * jnp.ones(jax.core.min_dim(x.shape[0], 4)).sum(),

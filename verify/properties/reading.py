@@ -13,9 +13,9 @@ import numpy as np
 
 from axiom_jax._errors import ShapeError, SpecError
 from axiom_jax._program import Equation, build
+from axiom_jax._shapes_deciding import size_decisions
 from axiom_jax._shapes_places import caller
 from axiom_jax.model import Model, Sequential
-from axiom_jax.verification.domains.symbolic.deciding import size_decisions
 from axiom_jax.verification.properties.scope import Budget, Samples, Scope, unbounded
 from axiom_jax.verification.regions import Region
 from axiom_jax.verification.search.margins import Subject

@@ -18,12 +18,12 @@ import numpy as np
 from axiom_jax._domain import require
 from axiom_jax._errors import AxiomError, SpecError, UnsupportedPrimitive
 from axiom_jax._program import Equation, Program, Var, normalise
+from axiom_jax._shapes_deciding import size_decisions
 from axiom_jax._trace import trace
 from axiom_jax.verification import derivation_checker as kernel
 from axiom_jax.verification.derivation_checker import Node
 from axiom_jax.verification.domains.symbolic import lookups, reductions, scalars, windows
 from axiom_jax.verification.domains.symbolic.abstracting import forgettable, layers
-from axiom_jax.verification.domains.symbolic.deciding import size_decisions
 from axiom_jax.verification.domains.symbolic.indexing import Dim, Index, NeedsConcrete, Unexpressible, affine
 from axiom_jax.verification.domains.symbolic.primitives import symbolic
 from axiom_jax.verification.domains.symbolic.reductions import loops

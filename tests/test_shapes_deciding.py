@@ -23,7 +23,7 @@ def test_a_decision_by_a_size_is_refused_with_its_line(decides):
         for _ in range(2):  # also where JAX has traced it before
             with pytest.raises(ax.UnsupportedPrimitive, match="decides by a size") as caught:
                 program_of(Statement("", (Variable("x"),), condition))
-            assert caught.value.at and "test_symbolic_deciding.py" in caught.value.at
+            assert caught.value.at and "test_shapes_deciding.py" in caught.value.at
 
 
 @pytest.mark.parametrize("decides", [lambda n: n == 0, lambda n: n == n + 1, lambda n: n != n, lambda n: n < 1])
