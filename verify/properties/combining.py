@@ -26,7 +26,7 @@ from axiom_jax.verification.properties.base import (
     pointwise_claims,
 )
 from axiom_jax.verification.properties.robustness import NORMS, exact_radius
-from axiom_jax.verification.properties.scope import Budget, Place, Scope
+from axiom_jax.verification.properties.scope import Budget, Place, Scope, need_function
 from axiom_jax.verification.properties.ways import BySymbols, Outcome, Way
 from axiom_jax.verification.property import Atom
 from axiom_jax.verification.search.margins import Subject
@@ -190,6 +190,9 @@ class Custom:
 
     margin: Callable[..., Any]
     label: str = ""
+
+    def __post_init__(self) -> None:
+        need_function(self.margin, "model, x", "The margin of Custom")
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from axiom_jax._shapes_places import caller
 from axiom_jax.verification.properties.balls import is_box
 from axiom_jax.verification.properties.base import Claim, Condition, only_inside, way_over
 from axiom_jax.verification.properties.composing import Run, atom, composed
-from axiom_jax.verification.properties.scope import Place, Scope, ends, need_closed_box
+from axiom_jax.verification.properties.scope import Place, Scope, ends, need_closed_box, need_function
 from axiom_jax.verification.properties.ways import ByBounds
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.regions import Region, exact
@@ -51,6 +51,7 @@ class Avoids:
     def __post_init__(self) -> None:
         need_closed_box(self.region, "What Avoids forbids")
         _need_steps(self.steps)
+        _need_step(self.step)
 
     @property
     def name(self) -> str:
@@ -94,6 +95,7 @@ class Reaches:
     def __post_init__(self) -> None:
         need_closed_box(self.region, "The goal of Reaches")
         _need_steps(self.steps)
+        _need_step(self.step)
         if not isinstance(self.within, bool):
             raise SpecError("within says whether any step will do.", at=caller(), got=repr(self.within),
                             fix="ax.Reaches(goal, 3, step, within=True)")  # fmt: skip
@@ -168,6 +170,7 @@ class Lyapunov:
     def __post_init__(self) -> None:
         if self.outside is not None:
             need_closed_box(self.outside, "What Lyapunov leaves out")
+        _need_step(self.step)
         value = exact(self.decrease)
         if not isinstance(value, Fraction) or value < 0:
             raise SpecError("A decrease is a number of at least 0.", at=caller(), got=str(self.decrease), fix="give 0")
@@ -213,6 +216,11 @@ def _need_steps(steps: int) -> None:
     if not isinstance(steps, int) or steps < 1:
         raise SpecError("A closed loop is looked at for at least one step.", at=caller(), got=str(steps),
                         fix="steps=10")  # fmt: skip
+
+
+def _need_step(step: Step | None) -> None:
+    if step is not None:
+        need_function(step, "state, control", "A step")
 
 
 def _states(scope: Scope, step: Step | None, steps: int) -> Subject:

@@ -40,6 +40,8 @@ def scope_of(model: Any, region: Region | None, data: Any, budget: Budget) -> Sc
     Raises:
         SpecError: data or region do not fit the model or each other.
     """
+    if region is not None and not isinstance(region, Region):
+        raise SpecError("This is no region.", at=caller(), got=f"{region!r}"[:80], fix="region=ax.Box(0, 1)")
     x, y = _arrays(data) if data is not None else (None, None)
     shape = x.shape[1:] if x is not None else _shape_of(region)
     subject = row_of(model, shape)

@@ -3,6 +3,7 @@
 A region without a centre and with data stands for one region around each row of the data.
 """
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -270,6 +271,23 @@ def need_closed_box(region: Any, what: str) -> None:
         raise SpecError(f"{what} is a box with its border.", at=caller(),
                         got=str(region) if isinstance(region, (Box, L1, L2)) else type(region).__name__,
                         fix="give ax.Box(lo, hi) or ax.Linf(eps, center)")  # fmt: skip
+
+
+def need_function(function: Any, of: str, what: str) -> None:
+    """
+    Args:
+        of: its arguments, named and separated by commas. what: what it is, as the beginning of a sentence.
+
+    Raises:
+        SpecError: it cannot be called with as many arguments.
+    """
+    try:
+        inspect.signature(function).bind(*of.split(","))
+    except TypeError as error:
+        got = str(error) if callable(function) else f"a {type(function).__name__}"
+        raise SpecError(f"{what} is a function of {of}.", at=caller(), got=got, fix=f"give lambda {of}: ...") from None
+    except ValueError:  # a builtin, whose arguments nobody knows
+        pass
 
 
 def _inward(end: Fraction, to: float, is_open: bool) -> np.float32:

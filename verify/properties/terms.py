@@ -54,7 +54,7 @@ def written(subject: Subject, inputs: Sequence[kernel.Node] | None = None) -> Wr
     >>> import jax, numpy as np
     >>> spec = jax.ShapeDtypeStruct((1,), np.float32)
     >>> written(Subject(lambda params, x: jax.nn.relu(2 * x), (), (spec,))).outputs
-    [max(2·x[0], 0)]
+    [max(2*x[0], 0)]
     """
     exact = exactly(subject)
     if exact.missing is not None:

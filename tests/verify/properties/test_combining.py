@@ -183,3 +183,19 @@ def test_unsafe_is_the_checkers_reading():
 
     case = Case((Fraction(0),), (Fraction(0),), ((Atom(((0, Fraction(1)),), Fraction(1)),),))
     assert unsafe(case, [Fraction(0)], [(Fraction(1), Fraction(1))])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ax.Custom(3),  # pyright: ignore[reportArgumentType]
+        lambda: ax.Custom(lambda x: x),
+        lambda: ax.Avoids(ax.Box(0, 1), 2, lambda state: state),  # pyright: ignore[reportArgumentType]
+        lambda: ax.verify(lambda x: x, ax.Bounded(0, 1), region=[0, 1]),  # pyright: ignore[reportArgumentType]
+        lambda: ax.discharge(lambda x: x),  # pyright: ignore[reportArgumentType]
+    ],
+)
+def test_what_cannot_be_called_or_is_no_region_is_refused_in_our_words(make):
+    with pytest.raises(ax.AxiomError) as refused:
+        make()
+    assert refused.value.fix and refused.value.got
