@@ -161,7 +161,7 @@ def discharge(
 
 def _posed(model: Model, region: Box | None) -> _Conditions:
     if not isinstance(model, Model):
-        raise AxiomError("Only a model has guards to remove.", at=caller(), got=f"a {type(model).__name__}",
+        raise AxiomError("Only a model has guards to remove.", at=caller(), got=type(model).__name__,
                          fix="ax.discharge(model), declared with @ax.axiom")  # fmt: skip
     if not model.signature.inputs:
         raise AxiomError(f"{model.name} has no annotated shapes.", at=caller(), fix="declare it with @ax.axiom")

@@ -284,7 +284,7 @@ def need_function(function: Any, of: str, what: str) -> None:
     try:
         inspect.signature(function).bind(*of.split(","))
     except TypeError as error:
-        got = str(error) if callable(function) else f"a {type(function).__name__}"
+        got = str(error) if callable(function) else type(function).__name__
         raise SpecError(f"{what} is a function of {of}.", at=caller(), got=got, fix=f"give lambda {of}: ...") from None
     except ValueError:  # a builtin, whose arguments nobody knows
         pass
