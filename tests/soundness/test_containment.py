@@ -143,6 +143,7 @@ SAMPLES = {
 
 KINDS = ("random", "cancelling", "tiny", "subnormal", "huge", "point", "across zero")
 
+
 def boxes(kind, generator, domain):
     """Two ends of a box of the kind, cut to the domain."""
     middle = generator.normal(size=SIZE)
