@@ -10,7 +10,7 @@ Shi et al. 2020, Robustness verification for transformers, arXiv 2002.06622 (pro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -79,6 +79,11 @@ class Plan:
             simple = {"max": relu_operand(self.program, eqn) is not None, "integer_pow": eqn.params.get("y") in (2, -1)}
             return "lines" if simple.get(eqn.name, True) else "interval"
         return "interval"
+
+    @cached_property
+    def sites(self) -> tuple[Var, ...]:
+        """The values that enter nonlinear equations and are worth bounding, in the order of the program."""
+        return tuple(dict.fromkeys(v for eqn in self.varying for v in self.tightened(eqn)))
 
     def operand(self, eqn: Equation) -> Var:
         """The varying operand that the rows of a nonlinear equation go to."""

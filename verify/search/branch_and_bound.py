@@ -8,11 +8,13 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import numpy as np
 
 from axiom_jax.verification.domains.linear import size_of_rows
+from axiom_jax.verification.proof.certificate import tree_proof
 from axiom_jax.verification.search.attack import attack
 from axiom_jax.verification.search.bounding import Bounded, bound
 from axiom_jax.verification.search.margins import Question
@@ -68,6 +70,13 @@ class Search:
     def worst(self) -> float:
         """The worst margin proved so far over the whole region."""
         return float(min(self.closed_bound, self.value.min(initial=np.inf)))
+
+    @property
+    def leaves(self) -> int:
+        return self.tree.leaves
+
+    def proof(self) -> dict[str, Any] | str:
+        return tree_proof(self.tree, self.question.property)
 
     def run(
         self,
