@@ -27,14 +27,15 @@ from axiom_jax.verification.proof.certificate import (
     point_proof,
     run_checker,
     save_certificate,
-    tree_proof,
 )
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Case, Property
 from axiom_jax.verification.search.attack import attack
-from axiom_jax.verification.search.branch_and_bound import Search
+from axiom_jax.verification.search.branch_and_bound import SLACK
 from axiom_jax.verification.search.compilation import compile_seconds
 from axiom_jax.verification.search.margins import Question, Subject, pose
+from axiom_jax.verification.search.portfolio import searches
+from axiom_jax.verification.search.strategy import Strategy
 from axiom_jax.verification.verdict import Claimed, Counterexample, Decision, Proved, Refuted, Unknown
 
 REPAIRS = 3  # how often leaves that the checker refuses are split further
@@ -75,7 +76,7 @@ def decide(
     tell("compile", None, 0, 0)
     question = pose(subject, prop)
     court = _Court(question, meta or {})
-    search = Search(question)
+    search = searches(question)
     outcome, failure = "time", None
     try:
         outcome = _search(question, court, search, deadline, tell)
@@ -84,7 +85,7 @@ def decide(
     seconds = time.monotonic() - start
     spent = compile_seconds() - compiled
     bound = search.worst if np.isfinite(search.worst) else None
-    decision = Decision(Unknown("", bound), seconds, spent, 0.0, bound, search.boxes, search.tree.leaves)
+    decision = Decision(Unknown("", bound), seconds, spent, 0.0, bound, search.boxes, search.leaves)
     if outcome == "unsafe" and court.found is not None:
         return court.refuted(decision, certificate_path)
     if outcome == "closed" and failure is None:
@@ -92,13 +93,13 @@ def decide(
         return _conclude(court, search, decision, check, check_timeout, certificate_path, deadline, tell)
     reasons = {
         "time": f"out of time after {timeout:g} s: {search.open} boxes left open, {search.boxes} bounded",
-        "stuck": "a box became too thin to halve in float64; the margin is zero to rounding",
+        "stuck": f"{search.open} boxes are left that cannot be split any more: the margin is zero to rounding",
     }
     reason = f"interrupted: {search.open} boxes left open" if failure else reasons[outcome]
     return replace(decision, verdict=Unknown(reason, bound, timed_out=outcome == "time" and failure is None))
 
 
-def _search(question: Question, court: "_Court", search: Search, deadline: float, tell: Progress) -> str:
+def _search(question: Question, court: "_Court", search: Strategy, deadline: float, tell: Progress) -> str:
     report = lambda s: tell("search", s.worst if np.isfinite(s.worst) else None, s.boxes, s.open)
     for case in range(min(len(question.lo), 8)):  # later cases are attacked from inside the search
         if time.monotonic() > deadline:
@@ -106,14 +107,14 @@ def _search(question: Question, court: "_Court", search: Search, deadline: float
         tell("attack", None, 0, search.open)
         points, values = attack(question, case)
         for point, value in zip(points[:8], values[:8], strict=True):
-            if value <= search.slack and court.judge(case, point):
+            if value <= SLACK and court.judge(case, point):
                 return "unsafe"
     return search.run(deadline, court.judge, report)
 
 
 def _conclude(
     court: "_Court",
-    search: Search,
+    search: Strategy,
     decision: Decision,
     check: bool,
     check_timeout: float,
@@ -128,9 +129,12 @@ def _conclude(
     spent = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for attempt in range(REPAIRS + 1):
-            proof = court.certificate("holds", tree_proof(search.tree, search.question.property))
+            found = search.proof()
+            if isinstance(found, str):
+                return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {found}"))
+            proof = court.certificate("holds", found)
             target = save_certificate(proof, path or Path(folder, "proof.cert"))
-            decision = replace(decision, certificate_path=str(path) if path else None, leaves=search.tree.leaves)
+            decision = replace(decision, certificate_path=str(path) if path else None, leaves=search.leaves)
             if not check:
                 return replace(decision, verdict=Claimed(proof, "not checked"))
             checked = run_checker(target, check_timeout - spent)
@@ -143,7 +147,7 @@ def _conclude(
     raise AssertionError("unreachable")
 
 
-def _split_further(court: "_Court", search: Search, checked: Checked, deadline: float) -> bool:
+def _split_further(court: "_Court", search: Strategy, checked: Checked, deadline: float) -> bool:
     """Open the leaves that the checker refused, halve them once, and close them again."""
     search.reopen(checked.failed)
     return search.run(max(deadline, time.monotonic() + 5.0), court.judge) == "closed"

@@ -8,11 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from axiom_jax.verification.search.branch_and_bound import Search
 from axiom_jax.verification.search.margins import Question
 from axiom_jax.verification.search.strategy import Judge, Strategy
 
 FIRST_SLICE = 2.0  # seconds of the first turn; every round of turns is twice as long as the one before
 FAVOUR = 4.0  # how many times as long the turns of the search that is ahead are
+
+
+def searches(question: Question) -> "Portfolio":
+    """The searches that may decide a question, the likeliest first."""
+    return Portfolio(question, [("splits of inputs", lambda: Search(question))])
 
 
 class Portfolio:

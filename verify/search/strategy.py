@@ -11,15 +11,17 @@ Judge = Callable[[int, np.ndarray], bool]  # case, float32 point (inputs,): whet
 
 
 class Strategy(Protocol):
-    """A search that can be stopped and taken up again.
+    """A search that can be stopped and taken up again."""
 
-    Args:
-        question: what is asked.
-        boxes: how many subproblems were bounded.
-    """
+    @property
+    def question(self) -> Question:
+        """What is asked."""
+        ...
 
-    question: Question
-    boxes: int
+    @property
+    def boxes(self) -> int:
+        """How many subproblems were bounded."""
+        ...
 
     @property
     def open(self) -> int:

@@ -64,7 +64,9 @@ class Tree:
             self.split[node], self.child[node] = dimension, child
         return children
 
-    def part(self, nodes: Sequence[int], sites: Sequence[int], neurons: Sequence[int], at: Sequence[float]) -> list[int]:
+    def part(
+        self, nodes: Sequence[int], sites: Sequence[int], neurons: Sequence[int], at: Sequence[float]
+    ) -> list[int]:
         """Split nodes at values of neurons; returns the number of each lower child (z ≤ at)."""
         first = self._grow(2 * len(nodes))
         children = []
