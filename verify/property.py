@@ -46,8 +46,9 @@ class Case:
         if not self.unsafe:
             raise SpecError("The property calls nothing unsafe.", fix="state at least one condition on the outputs")
         # A conjunction of nothing is true everywhere: written as 0 ≤ 0, so that every disjunct has an atom.
-        filled = tuple(conjunct or (Atom((), Fraction(0)),) for conjunct in self.unsafe)
-        object.__setattr__(self, "unsafe", filled)
+        if not all(self.unsafe):
+            filled = tuple(conjunct or (Atom((), Fraction(0)),) for conjunct in self.unsafe)
+            object.__setattr__(self, "unsafe", filled)
 
 
 @dataclass(frozen=True)

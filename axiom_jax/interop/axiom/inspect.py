@@ -121,9 +121,9 @@ def _certificate(content: bytes, file: str) -> Facts:
 
 
 def _vnnlib(content: bytes, file: str) -> Facts:
-    from axiom_jax.verification.spec.vnnlib import read_vnnlib
+    from axiom_jax.verification.spec.vnnlib2 import read_query
 
-    prop = read_vnnlib(file)
+    prop = read_query(file).property
     atoms = [atom for case in prop.cases for conjunct in case.unsafe for atom in conjunct]
     outputs = {index for atom in atoms for index, _ in atom.output}
     return {

@@ -1,10 +1,11 @@
 """The parts of an ONNX file: content, opset, inputs and outputs, tensors, attributes; each refused if damaged."""
 
+import difflib
 import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,32 @@ def _names(proto: Any) -> Iterable[Any]:
         yield value.name
     for value in proto.graph.input:
         yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
+
+
+def exposed(proto: Any, values: Sequence[str], file: str) -> Any:
+    """The model with inner values as further outputs, named as values or as the nodes that give them.
+
+    Raises:
+        ModelError: there is no such value.
+    """
+    if not values:
+        return proto
+    from onnx import helper
+
+    nodes = proto.graph.node
+    given = [name for node in nodes for name in node.output if name]
+    first = {node.name: node.output[0] for node in nodes if node.name and node.output}
+    first |= {name: name for name in given}
+    if unknown := next((name for name in values if name not in first), None):
+        near = difflib.get_close_matches(unknown, list(first), 1)
+        raise ModelError(
+            f"The model has no inner value {unknown!r}.",
+            at=file,
+            got=f"{len(nodes)} nodes, the first of which give {', '.join(n.output[0] for n in nodes[:3] if n.output)}",
+            fix=f"did you mean {near[0]!r}?" if near else "name a value of the graph, or the node that gives it",
+        )
+    proto.graph.output.extend(helper.make_tensor_value_info(first[name], 1, None) for name in values)
+    return proto
 
 
 def written_out(proto: Any, opset: int) -> Any:

@@ -8,7 +8,7 @@ program. Float tensors are parameters; integers, shapes and whatever decides the
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +21,7 @@ from axiom_jax.interop.onnx.file import (
     as_array,
     attribute_of,
     constant_of,
+    exposed,
     inputs_of,
     load_beside,
     opset_of,
@@ -93,7 +94,10 @@ class Graph:
 
 
 def from_onnx(
-    path: str | os.PathLike[str] | bytes, *, sizes: Mapping[str, int] | Literal["free"] | None = None
+    path: str | os.PathLike[str] | bytes,
+    *,
+    sizes: Mapping[str, int] | Literal["free"] | None = None,
+    values: Sequence[str] = (),
 ) -> "Model":
     """Read an ONNX model.
 
@@ -101,6 +105,8 @@ def from_onnx(
         path: a `.onnx` or `.onnx.gz` file, or the bytes of one.
         sizes: values for named sizes of the inputs, such as `{"height": 224}`. A free first axis
             (the batch) needs none. "free" leaves all of them open; then each call decides.
+        values: inner values that are to be outputs, too, after the file's own: names of values, or of nodes for the
+            first value that they give.
 
     Returns:
         A model with `apply(params, *inputs)`, the array that the file computes (a tuple if it
@@ -128,7 +134,7 @@ def from_onnx(
     from axiom_jax.model import Model, Signature
 
     content, file = read_content(path)
-    proto = parse(content, file)
+    proto = exposed(parse(content, file), values, file)
     opset = opset_of(proto, file)
     proto = written_out(proto, opset)
     folder = None if isinstance(path, bytes) else Path(path).parent
