@@ -1,6 +1,6 @@
 """The normal form that everything else works on: a flat list of equations.
 
-Calls are inlined, scans of known length unrolled, identities and dead code dropped.
+Calls are inlined, scans and loops of known length unrolled, identities and dead code dropped.
 Parameters are inputs of the program, so a `Program` says nothing about weights: nets
 of one architecture are equal programs, and a function jitted over a program compiles
 once for all of them.
@@ -209,6 +209,10 @@ class _Builder:
         if name == "scan" and eqn.params["length"] <= UNROLL_LIMIT:
             unrolled = trace(_unrolled(**eqn.params), *(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in operands))
             return self.inline_at(unrolled, operands, at)
+        if name == "while" and (rounds := _rounds(eqn.params, [self.literals.get(v) for v in operands])) is not None:
+            looped = _looped(rounds, **eqn.params)
+            unrolled = trace(looped, *(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in operands))
+            return self.inline_at(unrolled, operands, at)
         if name in FUSED:
             written = trace(FUSED[name](**eqn.params), *(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in operands))
             return self.inline_at(written, operands, at)
@@ -316,6 +320,74 @@ def _unrolled(*, jaxpr: Any, length: int, reverse: bool, **params: Any) -> Any:
         return [*carry, *(jnp.stack(column) for column in columns)]
 
     return run
+
+
+def _looped(rounds: int, *, body_jaxpr: Any, cond_nconsts: int, body_nconsts: int, **_: Any) -> Any:
+    """A loop of so many rounds as straight-line code: `consts of the condition, of the body, carry -> carry`."""
+    body, first = jex.jaxpr_as_fun(body_jaxpr), cond_nconsts + body_nconsts
+
+    def run(*operands: Any) -> list[Any]:
+        consts, carry = operands[cond_nconsts:first], list(operands[first:])
+        for _ in range(rounds):
+            carry = list(body(*consts, *carry))
+        return carry
+
+    return run
+
+
+def _rounds(params: dict[str, Any], operands: Sequence[Any]) -> int | None:
+    """How often a `while` goes round, where counters that start from literals decide it, else None.
+
+    Args:
+        operands: the values of operands that are literals, None for the others.
+    """
+    cond, body = params["cond_jaxpr"], params["body_jaxpr"]
+    of_cond, first = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    given, carry = list(operands[:first]), list(operands[first:])
+    while True:  # a counter counts on from counters only
+        fixed = [v is not None for v in (*given[of_cond:], *carry)]
+        lost = [
+            k
+            for k, needed in enumerate(_needs(body.jaxpr))
+            if carry[k] is not None and not all(fixed[i] for i in needed)
+        ]
+        if not lost:
+            break
+        carry = [None if k in lost else v for k, v in enumerate(carry)]
+    fixed = [v is not None for v in (*given[:of_cond], *carry)]
+    if not all(fixed[i] for i in _needs(cond.jaxpr)[0]):
+        return None
+    counters = [k for k, v in enumerate(carry) if v is not None]
+
+    def whole(consts: list[Any], state: Any, avals: Any) -> list[Any]:
+        """Operands of a jaxpr: what is not known does not matter, and is 0."""
+        now = dict(zip(counters, state, strict=True))
+        values = [*consts, *(now.get(k) for k in range(len(carry)))]
+        pairs = zip(values, avals, strict=True)
+        return [jnp.zeros(a.shape, a.dtype) if v is None else jnp.asarray(v, a.dtype) for v, a in pairs]
+
+    def going(state: Any) -> Any:
+        (on,) = jex.jaxpr_as_fun(cond)(*whole(given[:of_cond], state[1], cond.in_avals))
+        return on & (state[0] <= UNROLL_LIMIT)
+
+    def turn(state: Any) -> Any:
+        new = jex.jaxpr_as_fun(body)(*whole(given[of_cond:], state[1], body.in_avals))
+        return state[0] + 1, [new[k] for k in counters]
+
+    with jax.ensure_compile_time_eval():
+        begin = [jnp.asarray(carry[k], body.out_avals[k].dtype) for k in counters]
+        rounds, _ = jax.lax.while_loop(going, turn, (jnp.int32(0), begin))
+        return int(rounds) if rounds <= UNROLL_LIMIT else None
+
+
+def _needs(jaxpr: Any) -> list[set[int]]:
+    """For each result of a jaxpr the numbers of the inputs that it may depend on."""
+    found: dict[Any, set[int]] = {v: {k} for k, v in enumerate(jaxpr.invars)}
+    of = lambda atom: set() if isinstance(atom, jex.Literal) else found.get(atom, set())
+    for eqn in jaxpr.eqns:
+        needed = set().union(*map(of, eqn.invars))
+        found.update(dict.fromkeys(eqn.outvars, needed))
+    return [of(atom) for atom in jaxpr.outvars]
 
 
 def _plain(dtype: Any) -> bool:

@@ -104,6 +104,8 @@ def settled(program: Program, eqn: Equation) -> Replacement | None:
                 return lambda *operands: operands[other]
     if eqn.name in ("eq", "ne") and eqn.output in program.varying:
         return _is_extreme(program, eqn)
+    if (bent := _bent(program, eqn)) is not None:
+        return bent
     made = producers(program).get(eqn.inputs[0]) if eqn.name == "select_n" and len(eqn.inputs) == 3 else None
     if made is None:
         return None
@@ -112,6 +114,48 @@ def settled(program: Program, eqn: Equation) -> Replacement | None:
     if made.name in COMPARISONS and made.inputs[0] == made.inputs[1] and made.inputs[0].dtype != bool:
         return (lambda _, no, yes: yes) if made.name in ("eq", "le", "ge") else (lambda _, no, yes: no)
     return None
+
+
+def _bent(program: Program, eqn: Equation) -> Replacement | None:
+    """where(x > 0, a·x, b·x), as leaky relus are written: b·x + (a − b)·max(x, 0), one relu and no gate."""
+    made = producers(program).get(eqn.inputs[0]) if eqn.name == "select_n" and len(eqn.inputs) == 3 else None
+    if made is None or made.name not in ORDERS or eqn.output.dtype != np.float32:
+        return None
+    zeros = [is_constant(program, v, 0.0) for v in made.inputs]
+    if not any(zeros):
+        return None
+    x = made.inputs[0 if zeros[1] else 1]
+    if x not in program.varying or x.dtype != np.float32 or x.shape != eqn.output.shape:
+        return None
+    cases = eqn.inputs[2:0:-1] if (made.name in ("gt", "ge")) == zeros[1] else eqn.inputs[1:]
+    slopes = [_multiple(program, v, x) for v in cases]
+    if any(slope is None for slope in slopes):
+        return None
+    given = tuple(v for v in slopes if isinstance(v, Var))
+
+    def replacement(x: Any, *known: Any) -> Any:
+        left = list(known)
+        right, below = ((left.pop(0) if isinstance(v, Var) else v) for v in slopes)
+        assert right is not None and below is not None
+        kink = jnp.maximum(x, jnp.zeros((), x.dtype))
+        if not given:  # each is 1 or 0
+            return kink if right != below and right else x - kink if right != below else x * right
+        return kink * (right - below) + (x if isinstance(below, float) and below else x * below)
+
+    return replacement, (x, *given)
+
+
+def _multiple(program: Program, v: Var, x: Var) -> Var | float | None:
+    """k where v is k·x for what does not depend on the inputs; None where that is not seen."""
+    if v == x:
+        return 1.0
+    if is_constant(program, v, 0.0):
+        return 0.0
+    made = producers(program).get(v)
+    if made is None or made.name != "mul" or x not in made.inputs:
+        return None
+    other = made.inputs[1 - made.inputs.index(x)]
+    return other if other not in program.varying and other.shape in ((), x.shape) else None
 
 
 def _is_extreme(program: Program, eqn: Equation) -> Replacement | None:
@@ -257,5 +301,3 @@ def _of_logic(name: str, *margins: Any) -> Any:
         "eq": lambda: -differ(),
     }  # fmt: skip
     return found[name]()
-
-

@@ -30,17 +30,20 @@ def lower(program: Program) -> Program:
     return rewrite(rewrite(prepare(program), gated), _choose)
 
 
-def prepare(program: Program) -> Program:
+def prepare(program: Program, by_pairs: bool = False) -> Program:
     """The part of lowering that serves every domain: softmax by differences, and choices that real numbers settle.
 
     Real numbers are never NaN: `where(isnan(x), a, b)` is b, `where(isfinite(x), a, b)` is a.
+
+    Args:
+        by_pairs: sums of exponentials in softmax are taken by pairs: best for linear bounds, not for intervals.
 
     >>> from axiom_jax._program import build
     >>> program, _ = build(lambda _, x: jnp.where(jnp.isnan(x), 0.0, x * 2), (), jnp.ones(3))
     >>> [eqn.name for eqn in prepare(program).equations]
     ['mul']
     """
-    return rewrite(program, lambda p, eqn: shifted(p, eqn) or settled(p, eqn))
+    return rewrite(program, lambda p, eqn: shifted(p, eqn, by_pairs) or settled(p, eqn))
 
 
 def _choose(program: Program, eqn: Equation) -> Replacement | None:

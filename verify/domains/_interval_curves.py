@@ -37,7 +37,7 @@ def _abs(x: Interval, **_: Any) -> Interval:
 @interval.rule("cosh")
 def _cosh(x: Interval, **_: Any) -> Interval:
     size = _abs(x)
-    return Interval(jnp.cosh(size.lo), jnp.cosh(size.hi))
+    return Interval(_no_nan(jnp.cosh(size.lo), -jnp.inf), _no_nan(jnp.cosh(size.hi), jnp.inf))
 
 
 @interval.rule("sin")
@@ -130,7 +130,7 @@ def _integer_pow(x: Interval, *, y: int, **_: Any) -> Interval:
     if y < 0:
         return _div(jnp.ones_like(x.lo), _integer_pow(x, y=-y))
     ends = lax.integer_pow(x.lo, y), lax.integer_pow(x.hi, y)
-    lo, hi = jnp.minimum(*ends), jnp.maximum(*ends)
+    lo, hi = _no_nan(jnp.minimum(*ends), -jnp.inf), _no_nan(jnp.maximum(*ends), jnp.inf)
     return Interval(jnp.where((x.lo <= 0) & (x.hi >= 0), 0, lo), hi) if y % 2 == 0 and y else Interval(lo, hi)
 
 

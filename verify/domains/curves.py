@@ -6,6 +6,7 @@ Moore, Kearfott and Cloud 2009, Introduction to Interval Analysis, ch. 6; the ch
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,11 +16,12 @@ from jax.extend import core as jex
 
 from axiom_jax._domain import interpret, missing
 from axiom_jax._program import Equation, Program, Var, build
-from axiom_jax.verification.domains.interval import Interval, interval
+from axiom_jax.verification.domains.interval import Interval, _no_nan, interval
 from axiom_jax.verification.gating import is_constant
-from axiom_jax.verification.relax import Lines
+from axiom_jax.verification.relax import Lines, settled_lines
 
 PIECES = 32
+BISECTIONS = 20
 FLUSHED = 1e-12  # what a root of a subnormal number may be, which XLA takes for 0
 AFFINE = {"add", "sub", "neg", "add_any"}
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge", "is_finite"}
@@ -114,8 +116,8 @@ def _affine(program: Program, eqn: Equation) -> bool:
 
 
 def _worthwhile(program: Program, region: Sequence[Equation], alone: Collection[str]) -> bool:
-    bent = [eqn for eqn in region if not _affine(program, eqn) and eqn.name not in COMPARISONS | LOGIC]
-    if all(eqn.name in AFFINE for eqn in bent):
+    bent = [eqn for eqn in region if not _affine(program, eqn) and eqn.name not in COMPARISONS | LOGIC | AFFINE]
+    if not bent:
         return False
     if len(bent) == 1 and bent[0].name == "select_n" and any(is_constant(program, v, 0.0) for v in bent[0].inputs[1:]):
         return False  # a gate
@@ -147,21 +149,111 @@ def _slope(body: Program) -> Program | None:
     return None if missing(interval, program) or len(captured) > len(specs) else program
 
 
-def relax_curve(body: Program, known: Sequence[Any], lo: Any, hi: Any) -> tuple[Lines, Interval]:
+def relax_curve(body: Program, known: Sequence[Any], lo: Any, hi: Any, choice: Any = None) -> tuple[Lines, Interval]:
     """Lines and bounds of a curve over boxes [lo, hi] of its variable.
 
-    Of a few slopes, those whose lines lie closest to the curve in the middle of the box are taken.
+    A line of any slope has a sound offset: the least of f(x) − slope·x over pieces of the box. By itself the slope is
+    taken of the line that is closest to the curve in the middle of the box, which encloses the least area.
 
     Args:
         body: the curve: one input, one output of the same shape.
         known: values of its parameters.
+        choice: (2, ..., *shape) in [0, 1], for optimisers: where between the least and the greatest slope of the curve
+            the slopes of the lower and the upper line lie. Every choice is sound.
     """
+    pieces = _cut(body, known, lo, hi)
+    level = jnp.zeros_like(lo)
+    box = Interval(
+        _no_nan(pieces.below(1, level) - FLUSHED, -jnp.inf), _no_nan(FLUSHED - pieces.below(-1, level), jnp.inf)
+    )
+    if choice is None:
+        slopes = [jax.lax.stop_gradient(pieces.steepness(side)) for side in (1, -1)]
+    else:
+        least, most = pieces.slopes()
+        slopes = [least + jnp.clip(t, 0, 1) * (most - least) for t in choice]
+    offsets = [side * pieces.below(side, s * side) - side * FLUSHED for side, s in zip((1, -1), slopes, strict=True)]
+    if choice is None:  # a level line may be closer where pieces are too wide to tell slopes
+        middle = lo / 2 + hi / 2
+        for k, (side, end) in enumerate(((1, box.lo), (-1, box.hi))):
+            worse = ~(side * (slopes[k] * middle + offsets[k]) >= side * end)
+            slopes[k], offsets[k] = jnp.where(worse, 0, slopes[k]), jnp.where(worse, end, offsets[k])
+    return settled_lines(Lines(slopes[0], offsets[0], slopes[1], offsets[1]), box.lo, box.hi), box
+
+
+def curve_start(body: Program, known: Sequence[Any], lo: Any, hi: Any) -> Any:
+    """The choice (2, *shape) with which `relax_curve` takes the slopes that it takes by itself."""
+    pieces = _cut(body, known, lo, hi)
+    least, most = pieces.slopes()
+    width = jnp.where(most > least, most - least, 1)
+    return jnp.stack([jnp.clip((pieces.steepness(side) - least) / width, 0, 1) for side in (1, -1)])
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """A curve over the pieces of a box: (pieces + 1, *shape) points and values, (pieces, *shape) bounds.
+
+    Args:
+        at, value: the ends of the pieces, and the curve there.
+        inner: bounds of the curve on each piece.
+        least, most: bounds of its slope; infinite where it may jump.
+    """
+
+    at: Any
+    value: Any
+    inner: Interval
+    least: Any
+    most: Any
+
+    def below(self, side: int, s: Any) -> Any:
+        """The least of side · f(x) − s·x over the box, for slopes s (..., *shape)."""
+        fill = lambda a: a.reshape(a.shape[0], *(1 for _ in range(jnp.ndim(s) + 1 - a.ndim)), *a.shape[1:])
+        at, value, least, most = map(fill, (self.at, self.value, self.least, self.most))
+        width = at[1:] - at[:-1]
+        left, right = side * value[:-1] - s * at[:-1], side * value[1:] - s * at[1:]
+        a, b = (least - s, most - s) if side > 0 else (-most - s, -least - s)
+        crossing = jnp.clip((left - right + b * width) / jnp.where(b > a, b - a, 1), 0, width)
+        by_slope = jnp.where(a >= 0, left, jnp.where(b <= 0, right, left + a * crossing))
+        floor = fill(self.inner.lo if side > 0 else -self.inner.hi)
+        by_value = floor - jnp.maximum(s * at[:-1], s * at[1:])
+        return jnp.fmax(by_slope, by_value).min(0)
+
+    def slopes(self) -> tuple[Any, Any]:
+        """The least and the greatest slope of the curve; both the chord's where those are unknown."""
+        found = self.least.min(0), self.most.max(0)
+        width = self.at[-1] - self.at[0]
+        whole = jnp.where(width > 0, (self.value[-1] - self.value[0]) / jnp.where(width > 0, width, 1), 0)
+        whole = jnp.where(jnp.isfinite(whole), whole, 0)
+        known = jnp.isfinite(found[0]) & jnp.isfinite(found[1])
+        return jnp.where(known, found[0], whole), jnp.where(known, found[1], whole)
+
+    def steepness(self, side: int) -> Any:
+        """The slope of the line that touches the points from below (side 1) or above, highest or lowest in the middle.
+
+        It is the slope for which the point that it touches passes the middle; found by bisection.
+        """
+        middle = self.at[PIECES // 2]
+        off = self.at - middle
+        thin = off[-1] - off[0] <= 1e-6 * (1 + jnp.abs(self.at[0]) + jnp.abs(self.at[-1]))
+        values = side * jnp.where(jnp.isfinite(self.value), self.value, 0)
+        secants = (values[1:] - values[:-1]) / jnp.where(thin, 1, off[1:] - off[:-1])
+        secants = jnp.where(jnp.isfinite(secants), secants, 0)
+
+        def step(_: int, ends: tuple[Any, Any]) -> tuple[Any, Any]:
+            low, high = ends
+            slope = low / 2 + high / 2
+            left = jnp.argmin(values - slope * off, axis=0) < PIECES // 2
+            return jnp.where(left, slope, low), jnp.where(left, high, slope)
+
+        low, high = jax.lax.fori_loop(0, BISECTIONS, step, (secants.min(0), secants.max(0)))
+        level = self.least[PIECES // 2] / 2 + self.most[PIECES // 2] / 2
+        return jnp.where(thin, jnp.where(jnp.isfinite(level), level, 0), side * (low / 2 + high / 2))
+
+
+def _cut(body: Program, known: Sequence[Any], lo: Any, hi: Any) -> _Pieces:
     (x,), slope = body.inputs, _slope(body)
     ramp = jnp.linspace(0, 1, PIECES + 1, dtype=lo.dtype).reshape(-1, *(1 for _ in lo.shape))
-    edges = jnp.clip(lo + ramp * (hi - lo), lo, hi).at[-1].set(hi)
+    edges = jnp.clip(lo * (1 - ramp) + hi * ramp, lo, hi).at[0].set(lo).at[-1].set(hi)
     pieces = Interval(edges[:-1], edges[1:])
-    value = lambda points: jax.vmap(lambda v: body.evaluate(known, v)[0])(points)
-    at_edges = value(edges)
 
     def natural(piece: Interval) -> tuple[Interval, Any]:
         env = interpret(interval, body, known, piece)
@@ -178,43 +270,12 @@ def relax_curve(body: Program, known: Sequence[Any], lo: Any, hi: Any) -> tuple[
     width = pieces.hi - pieces.lo
     if slope is None:
         steep = Interval(jnp.full_like(width, -jnp.inf), jnp.full_like(width, jnp.inf))
-        tangents = []
     else:
         env = jax.vmap(lambda piece: interpret(interval, slope, known, piece)[slope.outputs[0]])(pieces)
         steep = env if isinstance(env, Interval) else Interval(env, env)
-        points = jnp.stack([lo, (lo + hi) / 2, hi])
-        tangents = list(jax.vmap(lambda v: slope.evaluate(known, v)[0])(points))
-    least = jnp.where(smooth, steep.lo, -jnp.inf)
-    most = jnp.where(smooth, steep.hi, jnp.inf)
-    thin = hi - lo <= 1e-6 * (1 + jnp.abs(lo) + jnp.abs(hi))
-    chord = jnp.where(thin, 0, (at_edges[-1] - at_edges[0]) / jnp.where(thin, 1, hi - lo))
-    slopes = [jnp.zeros_like(lo), *(jnp.where(jnp.isfinite(s), s, 0) for s in (chord, *tangents))]
-
-    def below(side: int, s: Any) -> Any:
-        """The least of side · f(x) − s·x over the box."""
-        left = side * at_edges[:-1] - s * pieces.lo
-        right = side * at_edges[1:] - s * pieces.hi
-        a, b = (least - s, most - s) if side > 0 else (-most - s, -least - s)
-        crossing = jnp.clip((left - right + b * width) / (b - a), 0, width)
-        by_slope = jnp.where(a >= 0, left, jnp.where(b <= 0, right, left + a * crossing))
-        floor = inner.lo if side > 0 else -inner.hi
-        by_value = floor - jnp.maximum(s * pieces.lo, s * pieces.hi)
-        return jnp.fmax(by_slope, by_value).min(0)
-
-    middle = (lo + hi) / 2
-    lows = [(s, below(1, s) - FLUSHED) for s in slopes]
-    highs = [(s, FLUSHED - below(-1, -s)) for s in slopes]
-    (b, b0), (a, a0) = _best(lows, middle, 1.0), _best(highs, middle, -1.0)
-    box = Interval(_finite_or(lows[0][1], -jnp.inf), _finite_or(highs[0][1], jnp.inf))
-    return Lines(b, b0, a, a0), box
-
-
-def _best(lines: Sequence[tuple[Any, Any]], middle: Any, sign: float) -> tuple[Any, Any]:
-    (slope, offset), *others = lines
-    for s, t in others:
-        better = sign * (s * middle + t) > sign * (slope * middle + offset)
-        slope, offset = jnp.where(better, s, slope), jnp.where(better, t, offset)
-    return slope, offset
+    least, most = jnp.where(smooth, steep.lo, -jnp.inf), jnp.where(smooth, steep.hi, jnp.inf)
+    value = jax.vmap(lambda v: body.evaluate(known, v)[0])(edges)
+    return _Pieces(edges, value, inner, _finite_or(least, -jnp.inf), _finite_or(most, jnp.inf))
 
 
 def _finite_or(value: Any, otherwise: float) -> Any:

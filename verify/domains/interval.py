@@ -63,11 +63,15 @@ def _as_interval(value: Any) -> Interval:
 
 def shape_only(name: str) -> None:
     """Elements are moved, repeated or dropped: the rule acts on both ends."""
-    monotone(name, 1)
+    monotone(name, 1, guarded=False)
 
 
-def monotone(name: str, *directions: int) -> None:
-    """Increasing (1) or decreasing (-1) in each operand; the last direction stands for the rest."""
+def monotone(name: str, *directions: int, guarded: bool = True) -> None:
+    """Increasing (1) or decreasing (-1) in each operand; the last direction stands for the rest.
+
+    Args:
+        guarded: whether results may be NaN or too large, as those of arithmetic may.
+    """
 
     def rule(*operands: Any, **params: Any) -> Any:
         signs = [*directions, *[directions[-1]] * (len(operands) - len(directions))]
@@ -77,7 +81,7 @@ def monotone(name: str, *directions: int) -> None:
         lo, hi = _bind(name, *lows, **params), _bind(name, *highs, **params)
         if isinstance(lo, (list, tuple)):
             return tuple(Interval(a, b) for a, b in zip(lo, hi, strict=True))
-        return Interval(_no_nan(lo, -jnp.inf), _no_nan(hi, jnp.inf))
+        return Interval(_no_nan(lo, -jnp.inf), _no_nan(hi, jnp.inf)) if guarded else Interval(lo, hi)
 
     interval.define(name, rule)
 
@@ -111,7 +115,12 @@ def _product(f: Callable[..., Any], x: Interval, y: Interval) -> Interval:
 
 
 def _no_nan(x: Any, otherwise: float) -> Any:
-    return jnp.where(jnp.isnan(x), otherwise, x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    """An end of which nothing is known where it is NaN; the largest number where what it bounds is beyond it."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    largest = jnp.finfo(x.dtype).max
+    x = jnp.where(jnp.isnan(x), otherwise, x)
+    return jnp.minimum(x, largest) if otherwise < 0 else jnp.maximum(x, -largest)
 
 
 def _distinct(ends: tuple[Any, Any]) -> tuple[Any, ...]:
@@ -165,7 +174,7 @@ def times(x: Any, y: Any, **_: Any) -> Interval:
     ends = [(x.lo, x.hi), (y.lo, y.hi)]
     corners = [a * b for a in _distinct(ends[0]) for b in _distinct(ends[1])]
     corners = [jnp.where(jnp.isnan(c), 0, c) if jnp.issubdtype(c.dtype, jnp.floating) else c for c in corners]
-    return Interval(reduce(jnp.minimum, corners), reduce(jnp.maximum, corners))
+    return Interval(_no_nan(reduce(jnp.minimum, corners), -jnp.inf), _no_nan(reduce(jnp.maximum, corners), jnp.inf))
 
 
 # The rest of the table, by kind.

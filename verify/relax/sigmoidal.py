@@ -1,55 +1,63 @@
-"""tanh and logistic: convex left of 0, concave right of it.
+"""tanh, logistic, erf, atan, asinh: convex left of 0, concave right of it.
 
-On one side of 0 the chord and a tangent enclose; across 0 the line through one end that
-touches the curve beyond 0 is found by bisection. Source: Zhang et al. 2018, CROWN, arXiv 1811.00866.
+A line below touches left of 0, no further right than where the tangent still passes under the upper end, which is found
+by bisection; where no tangent does, the chord is the line. Above it is the same the other way round.
+Source: Zhang et al. 2018, CROWN, arXiv 1811.00866.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from axiom_jax.verification.relax._lines import Lines, chord, relaxation
+from axiom_jax.verification.relax._lines import Lines, Reach, adjusted, chord, settled_lines
 
 BISECTIONS = 24
 
-
-@relaxation.rule("tanh")
-def tanh(lo: Any, hi: Any, **_: Any) -> Lines:
-    """Lines for tanh(x)."""
-    return _s_shaped(jnp.tanh, lambda x: 1 - jnp.tanh(x) ** 2, lo, hi)
-
-
-@relaxation.rule("logistic")
-def logistic(lo: Any, hi: Any, **_: Any) -> Lines:
-    """Lines for 1 / (1 + exp(-x))."""
-    return _s_shaped(lax.logistic, lambda x: lax.logistic(x) * lax.logistic(-x), lo, hi)
+Function = Callable[[Any], Any]
+S_SHAPED: dict[str, tuple[Function, Function]] = {  # with their derivatives
+    "tanh": (jnp.tanh, lambda x: 1 - jnp.tanh(x) ** 2),
+    "logistic": (lax.logistic, lambda x: lax.logistic(x) * lax.logistic(-x)),
+    "erf": (lax.erf, lambda x: np.float32(2 / np.sqrt(np.pi)) * jnp.exp(-x * x)),
+    "atan": (jnp.arctan, lambda x: 1 / (1 + x * x)),
+    "asinh": (lambda x: lax.asinh(jnp.asarray(x)), lambda x: lax.rsqrt(1 + x * x)),
+}
 
 
-def _s_shaped(f: Any, slope_at: Any, lo: Any, hi: Any) -> Lines:
-    middle = (lo + hi) / 2
-    chord_slope, chord_at_0 = chord(f, lo, hi, slope_at)
-    tangent_slope = slope_at(middle)
-    tangent_at_0 = f(middle) - tangent_slope * middle
+def _register(name: str, f: Function, slope_at: Function) -> None:
+    def reach(lo: Any, hi: Any, **_: Any) -> Reach:
+        lo, hi = lax.stop_gradient(lo), lax.stop_gradient(hi)
+        middle = lo / 2 + hi / 2
+        last = jnp.where(hi <= 0, hi, _last_tangent(f, slope_at, hi, -1.0))
+        first = jnp.where(lo >= 0, lo, _last_tangent(f, slope_at, lo, 1.0))
+        least = jnp.stack([lo, jnp.minimum(first, hi)])
+        most = jnp.stack([jnp.maximum(last, lo), hi])
+        return Reach(least, most, jnp.clip(jnp.stack([middle, middle]), least, most))
 
-    # Above, across 0: the tangent at p > 0 that passes over (lo, f(lo)); the chord where hi lies left of p.
-    above, above_at_0 = _tangent_through(f, slope_at, lo, jnp.maximum(-lo, hi), 1.0)
-    straddles = (lo < 0) & (hi > 0)
-    use_chord_above = (hi <= 0) | (straddles & (slope_at(hi) >= chord_slope))
-    above = jnp.where(use_chord_above, chord_slope, jnp.where(straddles, above, tangent_slope))
-    above_at_0 = jnp.where(use_chord_above, chord_at_0, jnp.where(straddles, above_at_0, tangent_at_0))
+    def lines(lo: Any, hi: Any, choice: Any, **_: Any) -> Lines:
+        slope, at_0 = chord(f, lo, hi, slope_at)
+        # From an end the curve is left on the far side of its chord: no tangent passes on the right side of both ends.
+        flat_below = (hi > 0) & ((lo >= 0) | (slope_at(lo) >= slope))
+        flat_above = (lo < 0) & ((hi <= 0) | (slope_at(hi) >= slope))
+        steep = slope_at(choice)
+        touching = f(choice) - steep * choice
+        found = Lines(
+            jnp.where(flat_below, slope, steep[0]),
+            jnp.where(flat_below, at_0, touching[0]),
+            jnp.where(flat_above, slope, steep[1]),
+            jnp.where(flat_above, at_0, touching[1]),
+        )
+        return settled_lines(found, f(lo), f(hi))
 
-    below, below_at_0 = _tangent_through(f, slope_at, hi, jnp.minimum(-hi, lo), -1.0)
-    use_chord_below = (lo >= 0) | (straddles & (slope_at(lo) >= chord_slope))
-    below = jnp.where(use_chord_below, chord_slope, jnp.where(straddles, below, tangent_slope))
-    below_at_0 = jnp.where(use_chord_below, chord_at_0, jnp.where(straddles, below_at_0, tangent_at_0))
-    return Lines(below, below_at_0, above, above_at_0)
+    adjusted(name, reach, lines)
 
 
-def _tangent_through(f: Any, slope_at: Any, anchor: Any, far: Any, side: float) -> tuple[Any, Any]:
-    """The tangent at p between 0 and `far` whose value at `anchor` is just on the safe side of f(anchor)."""
-    anchor, far = lax.stop_gradient(anchor), lax.stop_gradient(far)
+def _last_tangent(f: Function, slope_at: Function, anchor: Any, side: float) -> Any:
+    """Where the tangent beyond 0 passes just on the safe side of (anchor, f(anchor)): side > 0 right of 0, above."""
+    far = -anchor
 
     def step(_: int, ends: tuple[Any, Any]) -> tuple[Any, Any]:
         near, safe = ends
@@ -58,6 +66,8 @@ def _tangent_through(f: Any, slope_at: Any, anchor: Any, far: Any, side: float) 
         fine = side * (value - f(anchor)) >= 0
         return jnp.where(fine, near, p), jnp.where(fine, p, safe)
 
-    _, p = jax.lax.fori_loop(0, BISECTIONS, step, (jnp.zeros_like(far), far))
-    slope = slope_at(p)
-    return slope, f(p) - slope * p
+    return jax.lax.fori_loop(0, BISECTIONS, step, (jnp.zeros_like(far), far))[1]
+
+
+for _name, _pair in S_SHAPED.items():
+    _register(_name, *_pair)

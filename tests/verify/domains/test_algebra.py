@@ -36,8 +36,11 @@ def pool(x, reducer, start):
     return lax.reduce_window(x, start, reducer, (2,), (2,), "SAME")
 
 
-def looped(x):
-    return lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * x + c[0]), (0, x))[1]
+LIMIT = jnp.array([1, 2])
+
+
+def looped(x):  # to a limit that is no literal, else it would be unrolled
+    return lax.while_loop(lambda c: c[0] < LIMIT.sum(), lambda c: (c[0] + 1, c[1] * x + c[0]), (0, x))[1]
 
 
 FREE, POSITIVE, INSIDE, ABOVE = (-24, 24), (1, 24), (-7, 7), (9, 24)  # numerators over 8
@@ -119,6 +122,7 @@ def points(name, count=2):
     return [[random.integers(low, high + 1, shape) / 8 for shape in shapes] for _ in range(count)]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", CASES)
 def test_terms_and_sympy_have_the_values_of_jax(name):
     fn, shapes, _ = CASES[name]
