@@ -24,8 +24,7 @@ from axiom_jax.training.data import DataLoader
 from axiom_jax.training.loop import train
 from axiom_jax.training.optimizers import Adam, CosineAnnealingLR
 from axiom_jax.verification.domains.interval import Interval, bounds
-from axiom_jax.verification.domains.linear import _State as LinearState
-from axiom_jax.verification.domains.linear import plan
+from axiom_jax.verification.domains.linear import backward, enclose, environment, plan
 
 Apply = Callable[[Any, Any], Any]
 Progress = Callable[[int, float], None]  # epochs done, loss
@@ -90,13 +89,14 @@ def _linear(apply: Apply, params: Any, region: Interval, labels: Any, tight: boo
     planned = plan(program)
     output = planned.program.outputs[0]
 
+    known = environment(planned, values)
+
     def below(lo: Any, hi: Any, label: Any) -> Any:
-        state = LinearState(planned, values, (Interval(lo[None], hi[None]),))
-        if not tight:  # intervals are kept as they are
-            state.refined.update(v for eqn in planned.varying for v in eqn.inputs)
-        state.bound_intermediate()
+        inputs = {planned.program.inputs[0]: Interval(lo[None], hi[None])}
+        boxes, lines = enclose(planned, known, inputs, tighten=tight)
         rows = jax.nn.one_hot(label, output.size)[None] - jnp.eye(output.size)
-        return state.backward({output: rows.reshape(output.size, *output.shape)}, len(planned.varying)).value
+        start = {output: rows.reshape(output.size, *output.shape)}
+        return backward(planned, known, boxes, lines, start, len(planned.varying)).value
 
     return jax.vmap(below)(region.lo, region.hi, labels)
 

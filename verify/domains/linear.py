@@ -19,29 +19,30 @@ import numpy as np
 
 from axiom_jax._domain import missing, require
 from axiom_jax._program import Equation, Program, Var
+from axiom_jax.verification.domains._linear_passing import BILINEAR as BILINEAR
+from axiom_jax.verification.domains._linear_passing import FIRST_OPERAND as FIRST_OPERAND
+from axiom_jax.verification.domains._linear_passing import LINEAR as LINEAR
+from axiom_jax.verification.domains._linear_passing import is_linear as is_linear
+from axiom_jax.verification.domains._linear_passing import (
+    least_over,
+    planes,
+    through_interval,
+    through_linear,
+    through_lines,
+    through_planes,
+)
 from axiom_jax.verification.domains.curves import fuse, relax_curve
-from axiom_jax.verification.domains.interval import SHAPE_ONLY, Interval, interval
+from axiom_jax.verification.domains.interval import Interval, interval
 from axiom_jax.verification.gating import ORDERS, gate_operands
 from axiom_jax.verification.lowering import lower, prepare, relu_operand
 from axiom_jax.verification.proof import ir
 from axiom_jax.verification.relax import Lines, gate_lines, relaxation
+from axiom_jax.verification.relax.products import correlated, goes_together
+from axiom_jax.verification.shifting import differences
 
-LINEAR = {*SHAPE_ONLY, "add", "sub", "neg", "add_any", "reduce_sum", "cumsum", "reduce_window_sum"}
-BILINEAR = {"mul", "dot_general", "conv_general_dilated"}
-FIRST_OPERAND = {"div", "gather", "dynamic_slice"}  # linear in their first operand
 ROUNDING = 2e-6  # relative to the terms of a bound; left out where bounds are those of the checker, which rounds itself
+CHECKABLE = 128  # differences in softmax at most where bounds are those of the checker
 ROWS = 512  # rows of one backward pass; more are taken in turns, so that memory stays bounded
-
-
-def is_linear(program: Program, eqn: Equation) -> bool:
-    """Whether an equation is affine in its varying operands."""
-    varies = [v in program.varying for v in eqn.inputs]
-    return (
-        eqn.name in LINEAR
-        or (eqn.name in BILINEAR and sum(varies) == 1)
-        or (eqn.name in FIRST_OPERAND and not any(varies[1:]))
-        or (eqn.name == "select_n" and not varies[0])
-    )
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class Plan:
     program: Program
     refine_stable: bool = True
 
-    @property
+    @cached_property
     def varying(self) -> tuple[Equation, ...]:
+        """The equations on varying operands."""
         return tuple(e for e in self.program.equations if not self.program.varying.isdisjoint(e.inputs))
 
     def kind(self, eqn: Equation) -> str:
@@ -111,14 +113,15 @@ ALONE = {*relaxation.rules, "max", "min", "clamp", "abs", "sign", "mul", "square
 def plan(program: Program, refine_stable: bool = True) -> Plan:
     """Lower a program and check that every operation can be bounded.
 
-    Functions of one variable are taken whole, unless the bounds shall be those of the certificate checker.
+    Functions of one variable are taken whole and softmax by pairs, which is tightest, unless the bounds shall be those
+    of the certificate checker and it can be expected to get through the softmax.
 
     Raises:
         UnsupportedPrimitive: listing all that cannot.
     """
     lowered = lower(program)
-    if refine_stable or ir.gaps(lowered):
-        lowered = lower(fuse(prepare(program), ALONE))
+    if refine_stable or ir.gaps(lowered) or differences(program) > CHECKABLE:
+        lowered = lower(fuse(prepare(program, by_pairs=True), ALONE))
     planned = Plan(lowered, refine_stable)
     gaps = [eqn for eqn in missing(interval, lowered) if eqn.name != "curve"]
     require(relaxation, lowered, [eqn for eqn in gaps if planned.kind(eqn) == "interval"])
@@ -156,206 +159,225 @@ def crown(plan: Plan, params: Sequence[Any], *inputs: Interval) -> tuple[Interva
     >>> float(box.lo[0]), float(box.hi[0])
     (0.0, 2.0)
     """
-    state = _State(plan, params, inputs)
-    state.bound_intermediate()
-    return tuple(state.output(v) for v in plan.program.outputs)
+    known = environment(plan, params)
+    boxes, lines = enclose(plan, known, dict(zip(plan.program.inputs, inputs, strict=True)))
+
+    def output(v: Var) -> Interval:
+        """The better of both bounds for each number; intervals alone for booleans and integers."""
+        if v in boxes and v.dtype != np.float32:
+            return boxes[v]
+        found = both_bounds(plan, known, boxes, lines, v, len(plan.varying))
+        return refined(boxes[v], found, False) if v in boxes else found
+
+    return tuple(output(v) for v in plan.program.outputs)
 
 
 def crown_below(plan: Plan, params: Sequence[Any], *inputs: Interval) -> LinearBound:
     """Lower bounds of the first output, flattened, with their linear functions of the inputs."""
-    state = _State(plan, params, inputs)
-    state.bound_intermediate()
+    known = environment(plan, params)
+    boxes, lines = enclose(plan, known, dict(zip(plan.program.inputs, inputs, strict=True)))
     output = plan.program.outputs[0]
     rows = jnp.eye(output.size, dtype=jnp.float32).reshape(output.size, *output.shape)
-    return state.backward({output: rows}, len(plan.varying))
+    return backward(plan, known, boxes, lines, {output: rows}, len(plan.varying))
 
 
-class _State:
-    """What one bounding run knows: parameters, constants, and bounds of the values in front of nonlinear equations."""
-
-    def __init__(self, plan: Plan, params: Sequence[Any], inputs: Sequence[Interval]):
-        self.plan, self.program = plan, plan.program
-        self.boxes: dict[Var, Interval] = dict(zip(self.program.inputs, inputs, strict=True))
-        self.refined: set[Var] = set(self.program.inputs)
-        self.lines: dict[int, Lines | _Planes | None] = {}
-        self.known = self.program.environment(params)
-        for eqn in self.program.equations:
-            if self.program.varying.isdisjoint(eqn.inputs):
-                self.known.update(zip(eqn.outputs, eqn.evaluate(*(self.known[v] for v in eqn.inputs)), strict=True))
-
-    def bound_intermediate(self) -> None:
-        """Bound every value by intervals on the way, and what enters a nonlinear equation by backward passes too."""
-        for position, eqn in enumerate(self.plan.varying):
-            kind = self.plan.kind(eqn)
-            for v in self.plan.tightened(eqn):
-                if v not in self.refined:
-                    self.refined.add(v)
-                    keep_stable = eqn.name in ("max", "gt") and not self.plan.refine_stable
-                    self.boxes[v] = _refined(self.boxes[v], self.bounds(v, position), keep_stable)
-            if kind == "curve":
-                box = self.boxes[eqn.inputs[0]]
-                known = [self.known[v] for v in eqn.inputs[1:]]
-                self.lines[position], self.boxes[eqn.output] = relax_curve(eqn.params["body"], known, box.lo, box.hi)
-                continue
-            operands = [self.boxes.get(v, self.known.get(v)) for v in eqn.inputs]
-            results = interval.rules[eqn.name](*operands, **eqn.params)
-            results = results if eqn.primitive.multiple_results else (results,)
-            self.boxes.update(zip(eqn.outputs, results, strict=True))
-            if kind != "linear" and kind != "decides":
-                self.lines[position] = self.relaxed(kind, eqn)
-
-    def output(self, v: Var) -> Interval:
-        """The better of both bounds for each number; intervals alone for booleans and integers."""
-        if v in self.boxes and v.dtype != np.float32:
-            return self.boxes[v]
-        found = self.bounds(v, len(self.plan.varying))
-        return _refined(self.boxes[v], found, False) if v in self.boxes else found
-
-    def relaxed(self, kind: str, eqn: Equation) -> "Lines | _Planes | None":
-        """What replaces a nonlinear equation in backward passes; None where its interval does."""
-        match kind:
-            case "lines":
-                box = self.boxes[self.plan.operand(eqn)]
-                return relaxation.rules[eqn.name](box.lo, box.hi, **eqn.params)
-            case "gate" if eqn.inputs[2] in self.boxes:
-                decided, box = self.boxes[eqn.inputs[0]], self.boxes[eqn.inputs[2]]
-                return gate_lines(decided.lo, decided.hi, box.lo, box.hi)
-            case "product":
-                x, y = (self.boxes[v] for v in eqn.inputs)
-                return _planes(eqn, x, y)
-        return None
-
-    def bounds(self, v: Var, upto: int) -> Interval:
-        """Both bounds of a value by backward passes over the equations before `upto`."""
-        if v not in self.program.varying:
-            return Interval(self.known[v], self.known[v])
-
-        def both(rows: Any) -> tuple[Any, Any]:
-            n = rows.shape[0]
-            below = self.backward({v: jnp.concatenate([rows, -rows]).reshape(2 * n, *v.shape)}, upto).value
-            return below[:n], -below[n:]
-
-        if v.size <= ROWS:
-            lo, hi = both(jnp.eye(v.size, dtype=v.dtype))
-        else:
-            count = -(-v.size // ROWS)
-            chunks = jnp.arange(count * ROWS).reshape(count, ROWS)
-            lo, hi = jax.lax.map(lambda ids: both(jax.nn.one_hot(ids, v.size, dtype=v.dtype)), chunks)
-            lo, hi = lo.reshape(-1)[: v.size], hi.reshape(-1)[: v.size]
-        return Interval(lo.reshape(v.shape), hi.reshape(v.shape))
-
-    def backward(self, rows: dict[Var, Any], upto: int) -> LinearBound:
-        """Lower bounds of the sum of rows · values over the box."""
-        n = next(iter(rows.values())).shape[0]
-        value, size = jnp.zeros(n, jnp.float32), jnp.zeros(n, jnp.float32)
-        for position in reversed(range(upto)):
-            eqn = self.plan.varying[position]
-            if rows.keys().isdisjoint(eqn.outputs):
-                continue
-            out = [rows.pop(v, None) for v in eqn.outputs]
-            if position in self.lines:
-                parts, constant, scale = self.through(eqn, self.lines[position], out)
-            else:
-                parts, constant, scale = self.through_linear(eqn, out)
-            value, size = value + constant, size + scale
-            for v, part in parts:
-                rows[v] = rows[v] + part if v in rows else part
-        coefficients = []
-        for v in self.program.inputs:
-            A = rows.get(v)
-            A = jnp.zeros((n, *v.shape)) if A is None else A
-            box, flat = self.boxes[v], A.reshape(n, -1)
-            middle, radius = ((box.lo + box.hi) / 2).ravel(), ((box.hi - box.lo) / 2).ravel()
-            value = value + _dot(flat, middle) - _dot(jnp.abs(flat), radius)
-            size = size + _dot(jnp.abs(flat), jnp.abs(middle) + radius)
-            coefficients.append(A)
-        if self.plan.refine_stable:
-            value = value - ROUNDING * size
-        return LinearBound(jnp.where(jnp.isnan(value), -jnp.inf, value), tuple(coefficients))
-
-    def through(self, eqn: Equation, relaxed: "Lines | _Planes | None", rows: list[Any]) -> tuple[Any, Any, Any]:
-        """Rows of a nonlinear equation's results as rows of its operands, a constant, and the size of its terms."""
-        if isinstance(relaxed, Lines):
-            return self.through_lines(self.plan.operand(eqn), relaxed, rows[0])
-        if relaxed is not None:
-            return self.through_planes(eqn, relaxed, rows[0])
-        constant = scale = jnp.zeros(1)
-        for v, A in zip(eqn.outputs, rows, strict=True):
-            if A is not None:
-                box = self.boxes[v]
-                least = jnp.where(A == 0, 0, A * jnp.where(A > 0, box.lo, box.hi))
-                constant = constant + least.reshape(A.shape[0], -1).sum(1)
-                scale = scale + jnp.abs(least).reshape(A.shape[0], -1).sum(1)
-        return [], constant, scale
-
-    def through_lines(self, v: Var, lines: Lines, A: Any) -> tuple[list[tuple[Var, Any]], Any, Any]:
-        positive, negative = jnp.maximum(A, 0), jnp.minimum(A, 0)
-        constant = positive * lines.below_at_0 + negative * lines.above_at_0
-        constant = constant.reshape(A.shape[0], -1)
-        return [(v, positive * lines.below + negative * lines.above)], constant.sum(1), jnp.abs(constant).sum(1)
-
-    def through_planes(self, eqn: Equation, planes: "_Planes", A: Any) -> tuple[list[tuple[Var, Any]], Any, Any]:
-        n, (x, y) = A.shape[0], eqn.inputs
-        by_x = jax.linear_transpose(lambda v: eqn.evaluate(v, planes.y)[0], planes.x)
-        by_y = jax.linear_transpose(lambda v: eqn.evaluate(planes.x, v)[0], planes.y)
-        parts = [(x, jax.vmap(lambda r: by_x(r)[0])(A)), (y, jax.vmap(lambda r: by_y(r)[0])(A))]
-        flat = A.reshape(n, -1)
-        constant = -_dot(flat, planes.centre.ravel()) - _dot(jnp.abs(flat), planes.spread.ravel())
-        return parts, constant, _dot(jnp.abs(flat), (jnp.abs(planes.centre) + planes.spread).ravel())
-
-    def through_linear(self, eqn: Equation, rows: list[Any]) -> tuple[list[tuple[Var, Any]], Any, Any]:
-        n = next(A.shape[0] for A in rows if A is not None)
-        rows = [jnp.zeros((n, *v.shape), v.dtype) if A is None else A for v, A in zip(eqn.outputs, rows, strict=True)]
-        operands = list(dict.fromkeys(v for v in eqn.inputs if v in self.program.varying))
-
-        def f(*xs: Any) -> tuple[Any, ...]:
-            given = dict(zip(operands, xs, strict=True))
-            return eqn.evaluate(*(given[v] if v in given else self.known[v] for v in eqn.inputs))
-
-        zeros = [jnp.zeros(v.shape, v.dtype) for v in operands]
-        constant: Any = 0.0
-        scale: Any = 0.0
-        if any(v not in self.program.varying for v in eqn.inputs) and eqn.name not in BILINEAR | FIRST_OPERAND:
-            offset = f(*zeros)
-            pairs = [(A.reshape(n, -1), o.ravel()) for A, o in zip(rows, offset, strict=True)]
-            constant = sum(_dot(A, o) for A, o in pairs)
-            scale = sum(_dot(jnp.abs(A), jnp.abs(o)) for A, o in pairs)
-            g = lambda *xs: tuple(a - b for a, b in zip(f(*xs), offset, strict=True))
-        else:
-            g = f
-        transposed = jax.linear_transpose(g, *zeros)
-        return list(zip(operands, jax.vmap(lambda *r: transposed(r))(*rows), strict=True)), constant, scale
+def environment(plan: Plan, params: Sequence[Any]) -> dict[Var, Any]:
+    """The values of everything that does not depend on the inputs: parameters, literals, what is made of them."""
+    known = plan.program.environment(params)
+    for eqn in plan.program.equations:
+        if plan.program.varying.isdisjoint(eqn.inputs):
+            known.update(zip(eqn.outputs, eqn.evaluate(*(known[v] for v in eqn.inputs)), strict=True))
+    return known
 
 
-@dataclass(frozen=True)
-class _Planes:
-    """|x·y − (x̂·y + x·ŷ − centre)| ≤ spread for all x, y of their boxes, with x̂ and ŷ their middles.
+def enclose(
+    plan: Plan, known: dict[Var, Any], boxes: dict[Var, Interval], tighten: bool = True
+) -> tuple[dict[Var, Interval], dict[int, Any]]:
+    """Bounds of every value over one box of the inputs, and the lines of every nonlinear equation.
 
-    The mean of the two McCormick planes below is this plane less the spread, that of those above this plus the spread.
+    Values are bounded by intervals on the way. What enters a nonlinear equation and is not among `boxes` is
+    bounded by backward passes too; where `boxes` has it, the given bounds are kept where they are tighter.
+
+    Args:
+        known: from `environment`.
+        boxes: intervals of the inputs, and of any other varying values that are bounded already.
+        tighten: without it, intervals alone bound what is not given.
+
+    Returns:
+        An interval for each varying value, and by position in `plan.varying` what replaces each nonlinear equation
+        in backward passes (None where its interval does).
     """
+    given, boxes = boxes, {v: boxes[v] for v in plan.program.inputs}
+    done, lines = set(given), {}
+    for position, eqn in enumerate(plan.varying):
+        for v in plan.tightened(eqn) if tighten else ():
+            if v not in done:
+                done.add(v)
+                keep_stable = eqn.name in ("max", "gt") and not plan.refine_stable
+                boxes[v] = refined(boxes[v], both_bounds(plan, known, boxes, lines, v, position), keep_stable)
+        kind = plan.kind(eqn)
+        found, replaced = propagate(plan, kind, eqn, known, boxes)
+        if tighten and kind == "product" and goes_together(eqn):
+            least = lambda rows, position=position: backward(plan, known, boxes, lines, rows, position).value
+            replaced = correlated(eqn, replaced, least)
+        for v, box in zip(eqn.outputs, found, strict=True):
+            boxes[v] = refined(box, given[v], False) if v in given else box
+        if kind not in ("linear", "decides"):
+            lines[position] = replaced
+    return boxes, lines
 
-    x: Any
-    y: Any
-    centre: Any
-    spread: Any
+
+def propagate(
+    plan: Plan, kind: str, eqn: Equation, known: dict[Var, Any], boxes: dict[Var, Interval]
+) -> tuple[tuple[Interval, ...], Any]:
+    """Interval bounds of the results of an equation of some kind, and its `Lines`, planes of a product, or None."""
+    if kind == "curve":
+        box = boxes[eqn.inputs[0]]
+        lines, result = relax_curve(eqn.params["body"], [known[v] for v in eqn.inputs[1:]], box.lo, box.hi)
+        return (result,), lines
+    results = interval.rules[eqn.name](*(boxes.get(v, known.get(v)) for v in eqn.inputs), **eqn.params)
+    results = tuple(results) if eqn.primitive.multiple_results else (results,)
+    return results, _lines(plan, kind, eqn, boxes)
 
 
-def _planes(eqn: Equation, x: Interval, y: Interval) -> _Planes:
-    (xm, xr), (ym, yr) = ((v.lo / 2 + v.hi / 2, v.hi / 2 - v.lo / 2) for v in (x, y))
-    return _Planes(xm, ym, eqn.evaluate(xm, ym)[0], eqn.evaluate(xr, yr)[0])
+def _lines(plan: Plan, kind: str, eqn: Equation, boxes: dict[Var, Interval]) -> Any:
+    match kind:
+        case "lines":
+            box = boxes[plan.operand(eqn)]
+            return relaxation.rules[eqn.name](box.lo, box.hi, **eqn.params)
+        case "gate" if eqn.inputs[2] in boxes:
+            decided, box = boxes[eqn.inputs[0]], boxes[eqn.inputs[2]]
+            return gate_lines(decided.lo, decided.hi, box.lo, box.hi)
+        case "product":
+            return planes(eqn, *(boxes[v] for v in eqn.inputs))
+    return None
 
 
-def _refined(a: Interval, b: Interval, keep_stable: bool) -> Interval:
+def relaxed(plan: Plan, known: dict[Var, Any], boxes: dict[Var, Interval]) -> dict[int, Any]:
+    """What replaces each nonlinear equation in backward passes, by its position in `plan.varying`.
+
+    Args:
+        known: from `environment`.
+        boxes: intervals of the inputs and of sites; what is missing is bounded by intervals.
+
+    >>> from axiom_jax._program import build
+    >>> planned = plan(build(lambda w, x: jax.nn.relu(w * x), jnp.ones(2), jnp.zeros(2))[0])
+    >>> box = Interval(-jnp.ones(2), jnp.ones(2))
+    >>> {at: float(lines.above[0]) for at, lines in relaxed(planned, environment(planned, [jnp.ones(2)]),
+    ...                                                     {planned.program.inputs[0]: box}).items()}
+    {1: 0.5}
+    """
+    return enclose(plan, known, boxes, tighten=False)[1]
+
+
+def both_bounds(
+    plan: Plan, known: dict[Var, Any], boxes: dict[Var, Interval], lines: dict[int, Any], v: Var, upto: int
+) -> Interval:
+    """Both bounds of a value by backward passes over the equations before `upto`."""
+    if v not in plan.program.varying:
+        return Interval(known[v], known[v])
+
+    def both(rows: Any) -> tuple[Any, Any]:
+        n = rows.shape[0]
+        start = {v: jnp.concatenate([rows, -rows]).reshape(2 * n, *v.shape)}
+        below = backward(plan, known, boxes, lines, start, upto).value
+        return below[:n], -below[n:]
+
+    if v.size <= ROWS:
+        lo, hi = both(jnp.eye(v.size, dtype=v.dtype))
+    else:
+        count = -(-v.size // ROWS)
+        chunks = jnp.arange(count * ROWS).reshape(count, ROWS)
+        lo, hi = jax.lax.map(lambda ids: both(jax.nn.one_hot(ids, v.size, dtype=v.dtype)), chunks)
+        lo, hi = lo.reshape(-1)[: v.size], hi.reshape(-1)[: v.size]
+    return Interval(lo.reshape(v.shape), hi.reshape(v.shape))
+
+
+def backward(
+    plan: Plan,
+    known: dict[Var, Any],
+    boxes: dict[Var, Interval],
+    lines: dict[int, Any],
+    start: dict[Var, Any],
+    upto: int,
+    extra: dict[Var, Any] | None = None,
+) -> LinearBound:
+    """Lower bounds over one box of the sum of rows times values; to be vmapped, jitted or differentiated.
+
+    Args:
+        known: from `environment`.
+        boxes: intervals of the inputs, and of the results of equations whose `lines` are None.
+        lines: from `relaxed`, by position in `plan.varying`. `Lines` are of the shape of the value, or have a
+            leading axis of rows: then every row has slopes of its own.
+        start: for some values, (rows, *shape) coefficients; any value of the program may be among them.
+        upto: how many equations of `plan.varying` are passed; 0 ... len(plan.varying).
+        extra: for some values, (rows, *shape) coefficients that are added to theirs: the multipliers of constraints
+            on these values (β-CROWN, Wang et al. 2021, arXiv 2103.06624), whose constants the caller adds.
+
+    >>> from axiom_jax._program import build
+    >>> planned = plan(build(lambda w, x: jax.nn.relu(w * x), jnp.ones(2), jnp.zeros(2))[0])
+    >>> known, x = environment(planned, [jnp.ones(2)]), planned.program.inputs[0]
+    >>> boxes = {x: Interval(-jnp.ones(2), jnp.ones(2))}
+    >>> start = {planned.program.outputs[0]: -jnp.eye(2)}
+    >>> found = backward(planned, known, boxes, relaxed(planned, known, boxes), start, 2)
+    >>> [round(float(b), 3) for b in found.value], found.rows[0].shape
+    ([-1.0, -1.0], (2, 2))
+    """
+    rows = dict(start)
+    for v, part in (extra or {}).items():
+        rows[v] = rows[v] + part if v in rows else part
+    n = next(iter(rows.values())).shape[0]
+    rows, value, size = descend(plan, known, boxes, lines, rows, upto)
+    coefficients = []
+    for v in plan.program.inputs:
+        A = rows.get(v)
+        A = jnp.zeros((n, *v.shape)) if A is None else A
+        least, scale = least_over(boxes[v], A)
+        value, size = value + least, size + scale
+        coefficients.append(A)
+    if plan.refine_stable:
+        value = value - ROUNDING * size
+    return LinearBound(jnp.where(jnp.isnan(value), -jnp.inf, value), tuple(coefficients))
+
+
+def descend(
+    plan: Plan,
+    known: dict[Var, Any],
+    boxes: dict[Var, Interval],
+    lines: dict[int, Any],
+    rows: dict[Var, Any],
+    upto: int,
+) -> tuple[dict[Var, Any], Any, Any]:
+    """Rows of values as rows of the inputs, a constant (rows,), and the size of the terms that were summed."""
+    rows, n = dict(rows), next(iter(rows.values())).shape[0]
+    value, size = jnp.zeros(n, jnp.float32), jnp.zeros(n, jnp.float32)
+    for position in reversed(range(upto)):
+        eqn = plan.varying[position]
+        if rows.keys().isdisjoint(eqn.outputs):
+            continue
+        out = [rows.pop(v, None) for v in eqn.outputs]
+        if position not in lines:
+            parts, constant, scale = through_linear(plan.program, eqn, known, out)
+        elif isinstance(lines[position], Lines):
+            part, constant, scale = through_lines(lines[position], out[0])
+            parts = [(plan.operand(eqn), part)]
+        elif lines[position] is not None:
+            parts, constant, scale = through_planes(eqn, lines[position], out[0])
+        else:
+            parts, (constant, scale) = [], through_interval([boxes[v] for v in eqn.outputs], out)
+        value, size = value + constant, size + scale
+        for v, part in parts:
+            rows[v] = rows[v] + part if v in rows else part
+    return rows, value, size
+
+
+def refined(a: Interval, b: Interval, keep_stable: bool) -> Interval:
     """The intersection; `a` where it is empty by rounding, where `b` is NaN, or where its sign is settled and kept."""
     lo, hi = jnp.fmax(a.lo, b.lo), jnp.fmin(a.hi, b.hi)
     keep = lo > hi
     if keep_stable:
         keep |= (a.lo >= 0) | (a.hi <= 0)
     return Interval(jnp.where(keep, a.lo, lo), jnp.where(keep, a.hi, hi))
-
-
-def _dot(a: Any, b: Any) -> Any:
-    return jnp.matmul(a, b, precision="highest")
 
 
 @partial(jax.jit, static_argnums=0)

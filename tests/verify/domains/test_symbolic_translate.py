@@ -176,6 +176,7 @@ def exact(array):
     return tuple(Fraction(float(v)) for v in np.asarray(array, np.float64).reshape(-1))
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", CASES)
 def test_translation_says_what_jax_computes(name):
     """The kernel encloses JAX's result at random points, notices a wrong one, and says where there is none."""
