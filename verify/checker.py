@@ -15,10 +15,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache, reduce
-from math import gcd, isqrt, lcm
+from functools import cache, lru_cache, reduce
+from math import gcd, isqrt, lcm, prod
 from operator import add, mul, or_, sub
 from struct import Struct, unpack
 from typing import Any
@@ -26,12 +27,13 @@ from typing import Any
 P = G = 40  # fractional bits of multipliers and slopes; of bounds on neurons
 H = P + G  # fractional bits of inputs and function values; sums of products with these have P + H
 POINT_BITS = 192  # fractional bits of functions and reciprocals where points and constants are evaluated
-MAX_BYTES = 1 << 30  # of a certificate or a weights file
-MAX_SIZE = 1 << 24  # values of all nodes together
-
+STEEP, UNIT = 255, 20  # the slope 1, as slopes are multiples of 1 / 255; fractional bits of multipliers in leaves
+MAX_BYTES, MAX_SIZE = 1 << 30, 1 << 24  # of a certificate or a weights file; values of all nodes together
 Vector = tuple[list[int], list[int], int]  # lo, hi, den > 0: numbers x with lo <= x den <= hi, exact where lo = hi
 Tensors = dict[str, tuple[str, list[int], bytes]]  # dtype, shape, little-endian bytes
-
+Split = tuple[int, int, int, int]  # k, j, p at 2^-H, sign: where sign (z - p) >= 0 for z = the value j of node k
+Slopes = dict[tuple[int, int], int]  # by (k, j): of the line s z / STEEP below the relu of the value j of node k
+EMPTY: Slopes = {}
 class Unreadable(Exception):
     """The bytes are no certificate of a known version."""
 class Rejected(Exception):
@@ -39,7 +41,7 @@ class Rejected(Exception):
 def need(condition: bool, reason: str) -> None:
     if not condition:
         raise Rejected(reason)
-# --- JSON -------------------------------------------------------------------------------------------------------------
+# --- JSON and numbers -------------------------------------------------------------------------------------------------
 def parse_json(text: str, refusal: type[Exception]) -> Any:
     try:
         return json.loads(text, parse_float=int, parse_constant=int)  # int("1.5") and int("NaN") raise ValueError
@@ -47,42 +49,48 @@ def parse_json(text: str, refusal: type[Exception]) -> Any:
         raise refusal(f"not JSON as the format asks: {str(error)[:200]!r}") from None
 def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-def open_envelope(data: bytes) -> dict[str, Any]:
-    """The payload of a certificate, after its form and digest were checked."""
+def open_envelope(data: bytes) -> tuple[dict[str, Any], int]:
+    """The payload of a certificate and its version, after its form and digest were checked."""
     if len(data) > MAX_BYTES or not data.isascii():
         raise Unreadable("the file is too large or not ASCII")
     whole = parse_json(data.decode("ascii"), Unreadable)
-    if type(whole) is not dict or whole.get("format") != "axiom-certificate" or whole.get("version") != 1:
-        raise Unreadable("this is no axiom-certificate of version 1")
-    if type(whole.get("payload")) is not dict or type(whole.get("digest")) is not str:
-        raise Unreadable("the payload is no object or the digest no string")
-    frame, body = b'{"digest":%b,"format":"axiom-certificate","payload":%b,"version":1}', canonical(whole["payload"])
-    if data.removesuffix(b"\n") != frame % (canonical(whole["digest"]), body):  # so no key is missing, added or double
-        raise Unreadable("the file is not in canonical form")
-    need(hashlib.sha256(body).hexdigest() == whole["digest"], "the digest does not match the payload")
-    return whole["payload"]
-
-def fields(value: Any, keys: Iterable[str], what: str) -> dict[str, Any]:
-    need(type(value) is dict and set(value) == set(keys), f"{what} must have the keys {', '.join(sorted(keys))}")
-    return value
-def elements(value: Any, what: str) -> list[Any]:
-    need(type(value) is list, f"{what} is not a list")
+    conform(whole, {"digest": str, "format": str, "payload": dict, "version": int}, "the file", Unreadable)
+    known = whole["format"] == "axiom-certificate" and whole["version"] in (1, 2)
+    if not known or data.removesuffix(b"\n") != canonical(whole):  # so no key is double
+        raise Unreadable("this is no axiom-certificate of version 1 or 2 in canonical form")
+    need(hashlib.sha256(canonical(whole["payload"])).hexdigest() == whole["digest"], "the digest does not match")
+    return whole["payload"], whole["version"]
+def conform(value: Any, form: Any, what: str, refusal: type[Exception] = Rejected) -> Any:
+    """`value`, refused unless it has this form: a type; {key: form}, exactly these keys; [form], a list of any length;
+    (form, ...), a list of that length."""
+    pairs: list[tuple[Any, Any]] = [(value, form)]
+    while pairs:
+        part, form = pairs.pop()
+        kind = form if isinstance(form, type) else dict if isinstance(form, dict) else list
+        if type(part) is not kind or (isinstance(form, dict) and set(part) != set(form)) or (
+                isinstance(form, tuple) and len(part) != len(form)):
+            raise refusal(f"{what} is not of the form that the format asks for")
+        if isinstance(form, dict):
+            pairs.extend((part[key], form[key]) for key in form)
+        elif not isinstance(form, type):
+            pairs.extend(zip(part, form if isinstance(form, tuple) else list(form) * len(part), strict=True))
     return value
 def integer(value: Any, low: int, high: int, what: str) -> int:
     need(type(value) is int and low <= value < high, f"{what} is not an integer in its range")
     return value
 def matched(value: Any, pattern: str, what: str) -> re.Match[str]:
-    match = re.fullmatch(pattern, value) if type(value) is str and len(value) <= 2000 else None
-    if match is None:
+    if type(value) is not str or len(value) > 2000 or (match := re.fullmatch(pattern, value)) is None:
         raise Rejected(f"{what} is not written as the format asks")
     return match
-def volume(shape: Any, what: str) -> int:
-    size = 1
-    for axis in elements(shape, what):
-        size *= integer(axis, 1, MAX_SIZE + 1, what)
-        need(size <= MAX_SIZE, f"{what} is too large")
+def from_base64(value: Any, what: str) -> bytes:
+    need(type(value) is str and value.isascii() and len(value) % 4 == 0, f"{what}: not canonical base64")
+    data = base64.b64decode(value.replace("\n", ""))
+    need(base64.b64encode(data).decode("ascii") == value, f"{what}: not canonical base64")
+    return data
+def volume(shape: list[Any], what: str) -> int:
+    size = prod([integer(axis, 1, MAX_SIZE + 1, what) for axis in shape[:64]])
+    need(size <= MAX_SIZE and len(shape) <= 64, f"{what} is too large")
     return size
-# --- Numbers ----------------------------------------------------------------------------------------------------------
 def rational(value: Any, what: str) -> Fraction:
     match = matched(value, "(0|-?[1-9][0-9]*)(?:/([1-9][0-9]*))?", what)
     p, q = int(match[1]), int(match[2] or 1)
@@ -114,8 +122,7 @@ def exp_bounds(x: int, bits: int) -> tuple[int, int]:
     ln2 = LN2 >> (256 - bits)  # ln2 <= 2^bits ln 2 <= ln2 + 1
     twos = x // (ln2 + 1) if x >= 0 else x // ln2
     rest = x - twos * (ln2 + 1 if x >= 0 else ln2)  # in [0, ln2]; and x - twos ln 2 is in [rest, rest + abs(twos)]
-    # A term, rounded down from the last one, is at most 3 too small: (3 r + 1) / i + 1 <= 3 for i > 1, r < 0.7. Once it
-    # vanishes, the true term and all that follow sum to less than 6.
+    # A term, rounded down from the last, is at most 3 too small, as (3 r + 1) / i + 1 <= 3; those left out sum to < 6.
     total, term, count = 1 << bits, 1 << bits, 1
     while term:
         term = (term * rest >> bits) // count
@@ -124,20 +131,16 @@ def exp_bounds(x: int, bits: int) -> tuple[int, int]:
     above = total + 3 * count + 6
     above += ceil_shift(above * abs(twos), bits - 1)  # e^d - 1 <= 2d for 0 <= d <= 1
     return (total << twos, above << twos) if twos >= 0 else (total >> -twos, ceil_shift(above, -twos))
-
 def logistic_bounds(x: int, bits: int) -> tuple[int, int]:
     """The same for 1 / (1 + exp(-x)): with w = exp(-|x|) it is w / (1 + w) or 1 / (1 + w)."""
     one, (low, high) = 1 << bits, exp_bounds(-abs(x), bits)
-    if x < 0:
-        return (low << bits) // (one + low), -((-high << bits) // (one + high))
-    return (one << bits) // (one + high), -((-one << bits) // (one + low))
+    (a, b), (c, d) = ((low, low), (high, high)) if x < 0 else ((one, high), (one, low))  # a / (1 + b) and c / (1 + d)
+    return (a << bits) // (one + b), -((-c << bits) // (one + d))
 def tanh_bounds(x: int, bits: int) -> tuple[int, int]:
     """The same for tanh(x) = 2 logistic(2x) - 1."""
     low, high = logistic_bounds(2 * x, bits)
     return 2 * low - (1 << bits), 2 * high - (1 << bits)
-
-# The same for x^2, 1 / x with x > 0, and the square root of x >= 0.
-FUNCTIONS = {"exp": exp_bounds, "logistic": logistic_bounds, "tanh": tanh_bounds,
+FUNCTIONS = {"exp": exp_bounds, "logistic": logistic_bounds, "tanh": tanh_bounds,  # and, for x > 0 but in squares:
              "square": lambda x, bits: (x * x >> bits, ceil_shift(x * x, bits)),
              "reciprocal": lambda x, bits: ((1 << 2 * bits) // x, -((-1 << 2 * bits) // x)),
              "sqrt": lambda x, bits: (isqrt(x << bits), isqrt(x << bits) + 1)}
@@ -145,13 +148,12 @@ def tangent(op: str, p: int) -> tuple[int, int, int]:
     """At p (2^-G) a lower bound of f and bounds of f', at 2^-H: exp' = exp, logistic' = f (1 - f)."""
     (low, high), one = FUNCTIONS[op](p << (H - G), H), 1 << H
     return (low, low, high) if op == "exp" else (low, low * max(one - high, 0) >> H, ceil_shift(high * (one - low), H))
+@lru_cache(1 << 16)
 def line(op: str, l: int, u: int, above: bool) -> tuple[int, int]:
-    """A line below or above f on [l, u] (at 2^-G): (s, t) at 2^-P and 2^-H with f(z) >= s z + t, or <=.
-    Any s would do; t is certified. exp and 1 / z are convex, sqrt is concave; logistic'' = f' (1 - 2 f), so logistic is
-    convex below 0 and concave above. For a line below: where f is concave, f(z) - s z is least at an end; where it is
-    convex, it is at least f(p) - s p + (f'(p) - s) (z - p), and that is least at an end, too. For c > 0,
-    1 / z + c z >= 2 sqrt(c) and sqrt(z) <= c z + 1 / (4 c).
-    """
+    """A line below or above f on [l, u] (at 2^-G): (s, t) at 2^-P and 2^-H with f(z) >= s z + t, or <=; any s would do.
+    exp and 1 / z are convex, sqrt is concave, logistic'' = f' (1 - 2 f). A line below: where f is concave, f(z) - s z
+    is least at an end; where convex, it is at least f(p) - s p + (f'(p) - s) (z - p), which is least at an end, too.
+    For c > 0, 1 / z + c z >= 2 sqrt(c) and sqrt(z) <= c z + 1 / (4 c)."""
     if op == "square":  # (z - l) (z - u) <= 0 and (z - (l + u) / 2)^2 >= 0
         return l + u, -(l * u if above else ceil_shift((l + u) ** 2, 2))
     if op == "tanh":  # tanh(z) = 2 logistic(2z) - 1
@@ -178,27 +180,13 @@ def line(op: str, l: int, u: int, above: bool) -> tuple[int, int]:
         middle = (p + high) >> 1
         value, steep, _ = tangent(op, middle)
         p, high = (middle, high) if value + (steep * (u - middle) >> G) < right else (p, middle)
-    value, steep, steeper = tangent(op, p)
+    value, steep, steeper = tangent(op, p := min(p, (l + u) >> 1))
     s = steep >> (H - P) if p > l else s
     t = value - s * p + min((d - (s << (H - P))) * (z - p) >> G for d in (steep, steeper) for z in (l, bend))
     return s, t if bend == u else min(t, right - s * u)
-# --- Vectors: constants, points and boxes -----------------------------------------------------------------------------
 def outward(a: Vector, bits: int) -> Vector:
     lo, hi, den = a
     return [(x << bits) // den for x in lo], [-((-x << bits) // den) for x in hi], 1 << bits
-def plus(a: Vector, b: Vector) -> Vector:
-    den = lcm(a[2], b[2])
-    if a[2] != b[2]:
-        a, b = (([x * (den // v[2]) for x in v[0]], [x * (den // v[2]) for x in v[1]], den) for v in (a, b))
-    return list(map(add, a[0], b[0])), list(map(add, a[1], b[1])), den
-def bilinear(a: Vector, b: Vector, product: Callable[[list[int], list[int]], list[int]]) -> Vector:
-    """`product` of enclosures: |xy - mn| <= r |n| + |m| s + r s where |x - m| <= r and |y - n| <= s."""
-    (m, r), (n, s) = ((list(map(add, v[0], v[1])), list(map(sub, v[1], v[0]))) for v in (a, b))  # twice
-    lo = hi = product(m, n)
-    if any(r) or any(s):
-        radius = list(map(add, product(r, [abs(y) + e for y, e in zip(n, s, strict=True)]), product([*map(abs, m)], s)))
-        lo, hi = list(map(sub, lo, radius)), list(map(add, hi, radius))
-    return lo, hi, 4 * a[2] * b[2]
 def reciprocal(b: Vector) -> Vector:
     """1 / b: exact if b is and has few distinct values, so that a common denominator stays small."""
     lo, hi, den = b
@@ -209,38 +197,31 @@ def reciprocal(b: Vector) -> Vector:
         return inverse, inverse, common
     return [(den << POINT_BITS) // y for y in hi], [-((-den << POINT_BITS) // x) for x in lo], 1 << POINT_BITS
 # --- The network: safetensors and program -----------------------------------------------------------------------------
+TENSOR = {"data_offsets": (int, int), "dtype": str, "shape": [int]}
 def read_safetensors(blob: bytes) -> Tensors:
     """The tensors of a safetensors file; their bytes must follow each other without gap or overlap."""
     length = int.from_bytes(blob[:8], "little")
     need(8 <= len(blob) <= MAX_BYTES and length <= len(blob) - 8, "the weights are not a safetensors file")
-    header = parse_json(blob[8 : 8 + length].decode("utf-8", "replace"), Rejected)
-    need(type(header) is dict, "the header of the weights is not an object")
-    data, spans, found = blob[8 + length :], [], {}
+    header = conform(parse_json(blob[8 : 8 + length].decode("utf-8", "replace"), Rejected), dict, "the weights' header")
     header.pop("__metadata__", None)
-    for name, entry in header.items():
-        fields(entry, ("data_offsets", "dtype", "shape"), "a tensor's header")
+    conform(header, dict.fromkeys(header, TENSOR), "the weights' header")
+    found, start = Tensors(), 8 + length
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        end = start + 4 * volume(entry["shape"], "a tensor's shape")
         need(entry["dtype"] in ("F32", "I32"), "a tensor is neither F32 nor I32")
-        span = [integer(x, 0, len(data) + 1, "an offset") for x in elements(entry["data_offsets"], "data_offsets")]
-        size = 4 * volume(entry["shape"], "a tensor's shape")
-        need(len(span) == 2 and span[1] - span[0] == size, "a tensor's bytes do not fit its shape")
-        spans.append(span)
-        found[name] = entry["dtype"], entry["shape"], data[span[0] : span[1]]
-    ends = [0, *(end for _, end in sorted(spans))]
-    need([start for start, _ in sorted(spans)] == ends[:-1] and ends[-1] == len(data), "the weights leave gaps")
+        need(entry["data_offsets"] == [start - 8 - length, end - 8 - length], "the weights leave gaps or overlap")
+        found[name], start = (entry["dtype"], entry["shape"], blob[start:end]), end
+    need(start == len(blob), "the weights leave gaps")
     return found
-
 def decode_float32(data: bytes, name: str) -> Vector:
-    """Exact numbers from float32 bytes: a normal number is its 24-bit significand at 2^(exponent field - 150)."""
+    """Exact numbers from float32 bytes, at 2^-149 less the zeros that all of them end in."""
     bits = unpack(f"<{len(data) // 4}I", data)
-    sizes = [w & 0x7FFFFFFF for w in bits]
-    need(max(sizes) < 0x7F800000, f"tensor {name!r} holds a NaN or an infinity")
-    least = min(max(min(filter(None, sizes), default=0) >> 23, 1), 150)  # exponent field; of subnormal numbers 1
-    sizes = [(w & 0x7FFFFF | 0x800000) << (w >> 23) - least if w >> 23 else w for w in sizes]
-    used = reduce(or_, sizes)
-    spare = max(min((used & -used).bit_length() - 1, 150 - least), 0)
+    need(all(~w & 0x7F800000 for w in bits), f"tensor {name!r} holds a NaN or an infinity")
+    sizes = [(w & 0x7FFFFF | 0x800000) << (w >> 23 & 255) - 1 if w & 0x7F800000 else w & 0x7FFFFF for w in bits]
+    used = reduce(or_, sizes, 1 << 149)
+    spare = (used & -used).bit_length() - 1
     values = [(-v if w >> 31 else v) >> spare for v, w in zip(sizes, bits, strict=True)]
-    return values, values, 1 << (150 - least - spare)
-
+    return values, values, 1 << (149 - spare)
 class Node:
     """One operation of a program, validated. For add, sub, neg, view, take and concat, `terms` lists (place of an
     operand, index or None, sign): the value is the sum of sign * operand[index], where index -1 reads 0."""
@@ -248,41 +229,39 @@ class Node:
         self.op, self.of, self.size, self.constant, self.source = op, of, size, constant, 0
         self.shape, self.pair = list[int](), False  # of a matmul; whether it is a product of two variables, or a gate
         self.terms: list[tuple[int, list[int] | None, int]] = []
-
-FIELDS = {"input": "size", "tensor": "name", "matmul": "of shape", "view": "of map shape source", "take": "index of"}
+FORMS = {"input": {"size": int}, "tensor": {"name": str}, "take": {"index": str, "of": [int]},
+         "matmul": {"of": [int], "shape": (int, int, int)},
+         "view": {"map": [(int, [int], int)], "of": [int], "shape": [int], "source": [int]}}
 OPERANDS = {"input": 0, "tensor": 0, "matmul": 2, "add": 2, "sub": 2, "mul": 2, "div": 2, "gate": 2, "view": 1,
             "take": 1, "neg": 1, "relu": 1, "rsqrt": 1, "concat": None} | dict.fromkeys(FUNCTIONS, 1)
-
 def parse_node(raw: Any, nodes: list[Node], tensors: Tensors) -> Node:
     """Validate a node whose operands are among `nodes`."""
-    op = str(raw.get("op")) if type(raw) is dict else ""
+    op = str(raw.get("op"))
     here = f"node {len(nodes)} ({op[:20]!r})"
-    need(op in OPERANDS and raw["op"] == op, f"{here} is no known operation")
-    fields(raw, ["op", *FIELDS.get(op, "of").split()], here)
+    need(op in OPERANDS, f"{here} is no known operation")
+    conform(raw, {"op": str} | FORMS.get(op, {"of": [int]}), here)
     need((op == "input") == (not nodes), "node 0, and no other, must be the input")
     if op == "input":
         return Node(op, [], integer(raw["size"], 1, MAX_SIZE, f"the size of {here}"), False)
     if op in ("tensor", "take"):
         name, dtype = (raw["name"], "F32") if op == "tensor" else (raw["index"], "I32")
-        need(type(name) is str and name in tensors and tensors[name][0] == dtype, f"{here} names no {dtype} tensor")
+        need(name in tensors and tensors[name][0] == dtype, f"{here} names no {dtype} tensor")
         if op == "tensor":
             return Node(op, [], len(tensors[name][2]) // 4, True)
-    of = [integer(k, 0, len(nodes), f"an operand of {here}") for k in elements(raw["of"], here)]
+    of = [integer(k, 0, len(nodes), f"an operand of {here}") for k in raw["of"]]
     need(len(of) == (OPERANDS[op] or len(of) or 1), f"{here} has the wrong number of operands")
     sizes, a, b = [nodes[k].size for k in of], nodes[of[0]], nodes[of[-1]]
     node = Node(op, of, a.size, all(nodes[k].constant for k in of))
     node.source = next((k for k in of if not nodes[k].constant), of[0])  # the one that varies, unless there are terms
     if op == "matmul":
-        shape = [integer(x, 1, MAX_SIZE, f"the shape of {here}") for x in elements(raw["shape"], here)]
-        m, k, n = node.shape = shape if len(shape) == 3 else [0, 0, 0]
+        m, k, n = node.shape = [integer(x, 1, MAX_SIZE, f"the shape of {here}") for x in raw["shape"]]
         need(sizes == [m * k, k * n] and b.constant, f"{here} does not fit its operands, or they vary")
         node.size = m * n
     elif op in ("view", "take"):
         data = tensors[raw["index"]][2] if op == "take" else b""
         index = view_index(raw, a.size, here) if op == "view" else [*unpack(f"<{len(data) // 4}i", data)]
         need(-1 <= min(index) and max(index) < a.size, f"{here} reads outside its operand")
-        node.size = len(index)
-        node.terms.append((0, index, 1))
+        node.size, node.terms[:] = len(index), [(0, index, 1)]
     elif op == "concat":
         node.size, start = sum(sizes), 0
         need(node.size * len(of) <= MAX_SIZE, f"{here} is too large")
@@ -297,16 +276,12 @@ def parse_node(raw: Any, nodes: list[Node], tensors: Tensors) -> Node:
         signs = {"add": (1, 1), "sub": (1, -1), "neg": (-1,)}.get(op, ())
         node.terms = [(place, None, sign) for place, sign in enumerate(signs)]
     return node
-
-def view_index(raw: dict[str, list[Any]], size: int, here: str) -> list[int]:
+def view_index(raw: dict[str, Any], size: int, here: str) -> list[int]:
     """For each element of a view the element of the operand that it shows, -1 where it is 0."""
     shape, source, maps = raw["shape"], raw["source"], raw["map"]
-    index = [0] * volume(shape, f"the shape of {here}")
-    need(volume(source, f"the source of {here}") == size, f"the source of {here} does not fit its operand")
-    need(len(elements(maps, f"the map of {here}")) == len(source), f"the map of {here} does not fit its source")
-    for axis, entry in zip(source, maps, strict=True):
-        need(len(elements(entry, f"the map of {here}")) == 3, f"the map of {here} is malformed")
-        offset, factors, dilation = entry[0], elements(entry[1], f"the map of {here}"), entry[2]
+    index = [0] * volume(shape, here)
+    need(volume(source, here) == size and len(maps) == len(source), f"{here} does not fit its source")
+    for axis, (offset, factors, dilation) in zip(source, maps, strict=True):
         places = [integer(offset, -MAX_SIZE, MAX_SIZE, f"an offset of {here}")]
         integer(dilation, 1, MAX_SIZE, f"a dilation of {here}")
         need(len(factors) == len(shape), f"the map of {here} does not fit its shape")
@@ -316,17 +291,16 @@ def view_index(raw: dict[str, list[Any]], size: int, here: str) -> list[int]:
         index = [i * axis + s // dilation if i >= 0 and 0 <= s < axis * dilation and s % dilation == 0 else -1
                  for i, s in zip(index, places, strict=True)]
     return index
-
 def evaluate_node(node: Node, args: list[Vector], bits: int) -> Vector:
     """Enclosures of a node's values from those of its operands; smooth functions at 2^-bits."""
     if node.terms:
-        parts = []
+        den, ends = lcm(*(args[place][2] for place, _, _ in node.terms)), [[0] * node.size] * 2
         for place, index, sign in node.terms:
-            lo, hi, den = args[place]
-            if index is not None:
-                lo, hi = ([padded[i] for i in index] for padded in ([*lo, 0], [*hi, 0]))
-            parts.append((lo, hi, den) if sign > 0 else ([-x for x in hi], [-x for x in lo], den))
-        return reduce(plus, parts)
+            factor = sign * (den // args[place][2])
+            padded = ([x * factor for x in (*end, 0)] for end in args[place][:2][::sign])
+            parts = (end[:-1] if index is None else [end[i] for i in index] for end in padded)
+            ends = [list(map(add, *both)) for both in zip(ends, parts, strict=True)]
+        return ends[0], ends[1], den
     lo, hi, den = args[0]
     if node.op == "relu":
         return [x if x > 0 else 0 for x in lo], [x if x > 0 else 0 for x in hi], den
@@ -339,19 +313,23 @@ def evaluate_node(node: Node, args: list[Vector], bits: int) -> Vector:
         ends = [[v if l > 0 else of(v, 0) if u >= 0 else 0 for l, u, v in zip(lo, hi, end, strict=True)]
                 for of, end in ((min, args[1][0]), (max, args[1][1]))]
         return ends[0], ends[1], args[1][2]
-    if node.op == "matmul":
+    if node.op == "matmul":  # |xy - cd| <= r |d| + |c| s + r s where |x - c| <= r and |y - d| <= s
         m, k, n = node.shape
-        return bilinear(args[0], args[1], lambda a, w: [
-            sum(map(mul, a[r : r + k], w[j::n])) for r in range(0, m * k, k) for j in range(n)])
+        product = lambda a, w: [sum(map(mul, a[r : r + k], w[j::n])) for r in range(0, m * k, k) for j in range(n)]
+        (c, r), (d, s) = ((list(map(add, *v[:2])), list(map(sub, v[1], v[0]))) for v in args)  # twice
+        lo = hi = product(c, d)
+        if any(r) or any(s):
+            radius = [*map(add, product(r, [*map(add, map(abs, d), s)]), product([*map(abs, c)], s))]
+            lo, hi = list(map(sub, lo, radius)), list(map(add, hi, radius))
+        return lo, hi, 4 * args[0][2] * args[1][2]
     (lo, hi, den), f = outward(args[0], bits), FUNCTIONS["sqrt" if node.op == "rsqrt" else node.op]
-    if node.op in ("sqrt", "rsqrt", "reciprocal"):
-        need(min(lo) >= (node.op != "sqrt"), f"a {node.op} of what may not be positive")
+    defined = node.op not in ("sqrt", "rsqrt", "reciprocal") or min(lo) >= (node.op != "sqrt")
+    need(defined, f"a {node.op} of what may not be positive")
     if node.op == "square":
         lo, hi = [max(l, -u, 0) for l, u in zip(lo, hi, strict=True)], [max(-l, u) for l, u in zip(lo, hi, strict=True)]
-    lo, hi = (hi, lo) if node.op == "reciprocal" else (lo, hi)
-    found = [f(x, bits)[0] for x in lo], [f(x, bits)[1] for x in hi], den
+    ends = (hi, lo) if node.op == "reciprocal" else (lo, hi)
+    found = [f(x, bits)[0] for x in ends[0]], [f(x, bits)[1] for x in ends[1]], den
     return reciprocal(found) if node.op == "rsqrt" else found
-
 class Network:
     """A validated program with its tensors; only what the output needs is computed."""
     def __init__(self, nodes: list[Node], output: int, constants: dict[int, Vector]) -> None:
@@ -367,7 +345,6 @@ class Network:
                 constants[k] = evaluate_node(nodes[k], [constants[i] for i in nodes[k].of], POINT_BITS)
         self.compiled: dict[int, Any] = {}  # by `prepare`
         self.feeding: dict[int, bool] = {}  # the operands of nonlinear nodes: whether one of those is smooth
-
     def prepare(self) -> None:
         """What bounding needs: a Matrix for matmul, a Vector for mul and div, and constants that are added at 2^-G."""
         for k in self.order:
@@ -382,10 +359,8 @@ class Network:
             elif known:
                 constant = self.constants[known[0]] if node.op != "div" else reciprocal(self.constants[known[0]])
                 self.compiled[k] = Matrix(constant, node.shape) if node.op == "matmul" else constant
-
     def evaluate(self, point: Sequence[Fraction]) -> list[tuple[Fraction, Fraction]]:
         """Enclosures of the outputs at a point; both ends are equal if the network is piecewise linear."""
-        need(len(point) == self.inputs, "the point has the wrong number of coordinates")
         den = lcm(*{x.denominator for x in point})
         lo = [x.numerator * (den // x.denominator) for x in point]
         values = {0: (lo, lo, den), **self.constants}
@@ -393,22 +368,18 @@ class Network:
             values[k] = evaluate_node(self.nodes[k], [values[i] for i in self.nodes[k].of], POINT_BITS)
         lo, hi, den = values[self.output]
         return [(Fraction(a, den), Fraction(b, den)) for a, b in zip(lo, hi, strict=True)]
-
 def load_network(model: Any, blob: bytes) -> Network:
     """Parse and validate `payload.model` with the bytes of its safetensors file, comparing hashes; else `Rejected`."""
-    fields(model, ("name", "program", "source", "tensors"), "model")
-    need(type(model["name"]) is str and type(model["source"]) is dict, "model.name or model.source is malformed")
+    tensors, entry = read_safetensors(blob), {"dtype": str, "sha256": str, "shape": [int]}
+    program = {"nodes": [dict], "output": int}
+    conform(model, {"name": str, "program": program, "source": dict, "tensors": dict.fromkeys(tensors, entry)}, "model")
     for digest in model["source"].values():
         matched(digest, "[0-9a-f]{64}", "a hash of model.source")
-    tensors = read_safetensors(blob)
-    fields(model["tensors"], tensors, "model.tensors")
     for name, entry in model["tensors"].items():
-        fields(entry, ("dtype", "sha256", "shape"), "an entry of model.tensors")
-        volume(entry["shape"], f"the shape of tensor {name!r}")
         need([entry["dtype"], entry["shape"]] == [*tensors[name][:2]], f"tensor {name!r} has another dtype or shape")
         need(entry["sha256"] == hashlib.sha256(tensors[name][2]).hexdigest(), f"tensor {name!r} has another hash")
-    program, nodes, total, constants = fields(model["program"], ("nodes", "output"), "program"), [], 0, {}
-    for raw in elements(program["nodes"], "program.nodes"):
+    program, nodes, total, constants = model["program"], list[Node](), 0, dict[int, Vector]()
+    for raw in program["nodes"]:
         nodes.append(parse_node(raw, nodes, tensors))
         total += nodes[-1].size
         need(total <= MAX_SIZE, "the program is too large")
@@ -431,9 +402,7 @@ class Matrix:
         self.plain = rows, absolute, [values[j :: self.count] for j in range(self.count)]  # to multiply from the left
         self.packed = [[pack(row) for row in rows] for rows in self.plain]
         self.most = [max(map(sum, zip(*absolute, strict=True))), max(map(sum, absolute))]  # of columns, of rows
-
-    def total(self, which: int, factors: list[int]) -> int:
-        """The packed sum of factor * row."""
+    def total(self, which: int, factors: list[int]) -> int:  # the packed sum of factor * row
         return sum(factor * row for factor, row in zip(factors, self.packed[which], strict=True) if factor)
     def backward(self, multipliers: list[int]) -> tuple[list[int], bool]:
         """floor(multipliers times transpose / 2^bits), and whether that is inexact."""
@@ -460,7 +429,6 @@ class Matrix:
             out_lo += [x - wide for x in low]
             out_hi += [wide - x for x in high]
         return (out_lo, out_hi, a[2]), charges
-
 @cache
 def slots(count: int, shift: int) -> tuple[Struct, int, int]:
     """The layout of 128-bit slots with a signed word below in each, 2^(64 + shift) and 2^shift - 1 in every slot."""
@@ -477,17 +445,34 @@ def floors(total: int, shift: int, count: int) -> tuple[list[int], bool]:
     return list(layout.unpack((total >> shift).to_bytes(16 * count, "little"))), total & dropped != 0
 # --- Bounding ---------------------------------------------------------------------------------------------------------
 class Bounds:
-    """Enclosures at 2^-G of the nodes over one box, and what backward passes need of them."""
+    """Enclosures at 2^-G of the nodes over one box, and what backward passes need of them. `parted`: only where splits
+    of neurons hold; `empty`: nowhere, for some value would have to be above its upper bound."""
     def __init__(self, box_lo: list[int], box_hi: list[int]) -> None:
-        self.box_lo, self.box_hi = box_lo, box_hi  # at 2^-H
+        self.box_lo, self.box_hi, self.parted, self.empty = box_lo, box_hi, False, False  # at 2^-H
         self.values: dict[int, Vector] = {0: outward((box_lo, box_hi, 1 << H), G)}
         self.charges, self.split = dict[int, Any](), dict[int, Any]()  # of matmul nodes, of operands of relu nodes
-        self.lines: dict[tuple[int, int, bool], tuple[int, int]] = {}
-
-def sweep(net: Network, box_lo: list[int], box_hi: list[int], inherited: Bounds | None, crown: bool) -> Bounds:
-    """Bound every node over a box, in order: from its operands, from what is inherited, and by backward passes."""
-    bounds = Bounds(box_lo, box_hi)
-    values = bounds.values
+    def part(self, split: Split) -> Bounds:
+        """What is left of these where a split holds."""
+        (k, j, p, sign), found = split, copy(self)
+        lo, hi, bits = (self.box_lo, self.box_hi, H) if k == 0 else (*self.values[k][:2], G)
+        low, high = (max(lo[j], p >> (H - bits)), hi[j]) if sign > 0 else (lo[j], min(hi[j], ceil_shift(p, H - bits)))
+        found.empty, found.parted = self.empty or low > high, self.parted or k > 0
+        if low <= high:
+            lo, hi = [*lo[:j], low, *lo[j + 1 :]], [*hi[:j], high, *hi[j + 1 :]]
+        found.box_lo, found.box_hi = (lo, hi) if k == 0 else (self.box_lo, self.box_hi)
+        found.values = self.values | {k: outward((lo, hi, 1 << bits), G)}
+        found.split = self.split | {k: signs(*found.values[k][:2])} if k in self.split else self.split
+        return found
+def signs(lo: list[int], hi: list[int]) -> tuple[list[int], list[tuple[int, int, int, int, int]]]:
+    """For a relu: which operands are never negative; and of those that may be anything what backward passes need."""
+    unstable = [(j, l, u, u - l, STEEP * (u > -l)) for j, (l, u) in enumerate(zip(lo, hi, strict=True)) if l < 0 < u]
+    return [j for j, l in enumerate(lo) if l >= 0], unstable
+def sweep(net: Network, known: Bounds, crown: bool, slopes: Callable[..., Slopes] = lambda *_: EMPTY) -> Bounds:
+    """Bound every node over the box of `known`, in order: from its operands, from what is known, and by backward
+    passes, with `slopes` for (node, element, 1 if from below)."""
+    bounds = copy(known)
+    bounds.values = values = {0: known.values[0]}
+    bounds.charges, bounds.split = {}, {}
     for k in [0, *net.order]:
         node = net.nodes[k]
         if node.op == "matmul":
@@ -499,33 +484,28 @@ def sweep(net: Network, box_lo: list[int], box_hi: list[int], inherited: Bounds 
         if k not in net.feeding:
             continue
         lo, hi, den = values[k]
-        if inherited is not None:
-            lo, hi = map(max, lo, inherited.values[k][0]), map(min, hi, inherited.values[k][1])
+        if k in known.values:
+            lo, hi = map(max, lo, known.values[k][0]), map(min, hi, known.values[k][1])
         values[k] = lo, hi, den = list(lo), list(hi), den
-        smooth, active, unstable = net.feeding[k], [], []
+        smooth = net.feeding[k]
         for j, (l, u) in enumerate(zip(lo, hi, strict=True)):
             if crown and k and (l < u if smooth else l < 0 < u):
                 for sign in (1, -1) if u > -l else (-1, 1):  # a backward pass a side; one if that settles a relu
                     if smooth or lo[j] < 0 < hi[j]:
                         unit = [0] * j + [sign << P] + [0] * (len(lo) - j - 1)
-                        found = lower_bound(net, bounds, {k: unit}) >> (P + H - G)
+                        found = lower_bound(net, bounds, {k: unit}, slopes(k, j, sign)) >> (P + H - G)
                         lo[j], hi[j] = (max(lo[j], found), hi[j]) if sign > 0 else (lo[j], min(hi[j], -found))
-                l, u = lo[j], hi[j]
-            need(l <= u, "internal error: bounds of a box with points contradict each other")
-            if l >= 0:
-                active.append(j)
-            elif u > 0:
-                unstable.append((j, l, u, u - l, u > -l))
-        bounds.split[k] = active, unstable
+            if lo[j] > hi[j]:
+                need(bounds.parted, "internal error: bounds of a box with points contradict each other")
+                bounds.empty, hi[j] = True, lo[j]
+        bounds.split[k] = signs(lo, hi)
     return bounds
-
-def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]]) -> int:
+def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slopes: Slopes = EMPTY) -> int:
     """A lower bound at 2^-(P + H), over the box of `bounds`, of the sum of multiplier * value over the pending nodes.
     Each step moves multipliers (at 2^-P) from a node to its operands and adds a constant, such that the sum grows
-    nowhere in the box. Source: Zhang et al. 2018, CROWN, arXiv 1811.00866, and weak duality.
-    """
+    nowhere in the box. Source: Zhang et al. 2018, CROWN, arXiv 1811.00866, and weak duality."""
     constant = 0
-    for k in range(max(pending), 0, -1):
+    for k in range(max(pending, default=0), 0, -1):
         if k not in pending:
             continue
         row, node, compiled = pending.pop(k), net.nodes[k], net.compiled[k]
@@ -576,8 +556,8 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]]) -> 
                     s = new[j] = m * u // width
                     at_l, at_u = -s * l, (m - s) * u
                     loss += at_l if at_l < at_u else at_u
-                elif keep:  # m relu(z) - m z >= 0, as m relu(z) - 0 z >= 0 where it is not kept
-                    new[j] = m
+                elif keep or slopes:  # m relu(z) - s z >= 0 with any s in [0, m]
+                    new[j] = m * slopes.get((source, j), keep) // STEEP if slopes else m
             constant += loss << (H - G)
         else:  # elementwise, by a factor in [slope, most] / den or by a line; what is left of rounding down is charged
             for j, x in enumerate(row):
@@ -587,9 +567,7 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]]) -> 
                     slope, most, den = compiled[0][j], compiled[1][j], compiled[2]
                     constant += (-abs(x) * (most - slope) * max(hi[j], -lo[j]) << (H - G)) // den
                 else:
-                    if (k, j, x > 0) not in bounds.lines:
-                        bounds.lines[k, j, x > 0] = line(node.op, lo[j], hi[j], x < 0)
-                    (slope, offset), den = bounds.lines[k, j, x > 0], 1 << P
+                    (slope, offset), den = line(node.op, lo[j], hi[j], x < 0), 1 << P
                     constant += x * offset
                 new[j], rest = divmod(x * slope, den)
                 if rest:
@@ -602,96 +580,130 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]]) -> 
     last = zip(pending.pop(0, ()), bounds.box_lo, bounds.box_hi, strict=False)
     return constant + sum([x * (l if x > 0 else u) for x, l, u in last])
 # --- The property and its proofs --------------------------------------------------------------------------------------
+BOX, TERMS = {"hi": [str], "lo": [str]}, [(int, str)]
+CASE = {"exact": BOX, "float32": BOX, "unsafe": [[{"input": TERMS, "output": TERMS, "strict": bool, "threshold": str}]]}
+PAYLOAD = {"claim": str, "levels": [str], "meta": dict, "model": dict, "proof": dict, "weights": dict,
+           "property": {"cases": [CASE], "text": str}}
+ROW = int, [(int, int)], int, [int]  # disjunct, [(atom, multiplier)], table of slopes or -1, multipliers of the splits
+TREE = {1: {"bounds": str, "choices": [[int]], "nodes": [int]}, 2: {"bounds": str, "leaves": [[ROW]], "nodes": [int],
+        "lemmas": [(int,) * 4], "roots": [[int]], "slopes": [str], "slots": [(int, int)], "splits": [(int, int, int)]}}
 class Atom:
     """sum c x + sum d y <= threshold, or < if strict."""
     def __init__(self, raw: Any, net: Network) -> None:
-        fields(raw, ("input", "output", "strict", "threshold"), "an atom")
-        need(type(raw["strict"]) is bool, "strict is neither true nor false")
         self.strict, self.threshold = raw["strict"], rational(raw["threshold"], "a threshold")
-        self.sides: list[list[tuple[int, Fraction]]] = []
-        for side, size in (("input", net.inputs), ("output", net.outputs)):
-            pairs = elements(raw[side], f"the {side}s of an atom")
-            need(all(type(pair) is list and len(pair) == 2 for pair in pairs), "a term of an atom is not a pair")
-            self.sides.append([(integer(i, 0, size, f"an {side}"), rational(c, "a coefficient")) for i, c in pairs])
+        self.sides = [[(integer(i, 0, size, f"an {side}"), rational(c, "a coefficient")) for i, c in raw[side]]
+                      for side, size in (("input", net.inputs), ("output", net.outputs))]
     def holds(self, point: list[Fraction], outputs: list[tuple[Fraction, Fraction]]) -> bool:
         """Whether it surely holds at a point."""
         total = sum([c * point[i] for i, c in self.sides[0]], Fraction(0))
         total += sum([max(d * outputs[j][0], d * outputs[j][1]) for j, d in self.sides[1]])
         return total < self.threshold or (total == self.threshold and not self.strict)
-    def margin(self, net: Network, bounds: Bounds) -> Fraction:
-        """A lower bound of the left side over the box, less the threshold."""
-        pending, slack = dict[int, list[int]](), 0
-        for k, side in zip((0, net.output), self.sides, strict=True):
+def margin(net: Network, bounds: Bounds, terms: Iterable[tuple[int, Atom]], held: Iterable[tuple[int, Split]] = (),
+           slopes: Slopes = EMPTY) -> Fraction:
+    """A lower bound of the sum of multiplier * (left side - threshold) of atoms over the box where splits are held to:
+    what multiplier * sign (z - p) >= 0 adds up to is taken off. Multipliers, and so the bound, are at 2^-UNIT."""
+    pending, slack, thresholds = dict[int, list[int]](), 0, Fraction(0)
+    for factor, atom in terms:
+        thresholds += factor * atom.threshold
+        for k, side in zip((0, net.output), atom.sides, strict=True):
             row = pending.setdefault(k, [0] * net.nodes[k].size)
             for i, c in side:
-                floor, rest = divmod(c.numerator << P, c.denominator)
+                floor, rest = divmod(factor * c.numerator << (P - UNIT), c.denominator)
                 row[i] += floor
                 if rest:  # what is left is less than a unit times the value
                     slack += min(bounds.values[k][0][i], 0) << (H - G)
-        return Fraction(lower_bound(net, bounds, pending) + slack, 1 << (P + H)) - self.threshold
-
+    for factor, (k, j, p, sign) in held:  # if it is negative, held to is the other end of what bounds z there
+        p = p if factor >= 0 else bounds.values[k][:2][sign > 0][j] << (H - G)
+        pending.setdefault(k, [0] * net.nodes[k].size)[j] -= sign * factor << (P - UNIT)
+        slack += sign * factor * p << (P - UNIT)
+    return Fraction(lower_bound(net, bounds, pending, slopes) + slack, 1 << (P + H - UNIT)) - thresholds
 class Case:
     """A box at the level `real`, and what is unsafe there: a disjunction of conjunctions of atoms."""
     def __init__(self, raw: Any, net: Network) -> None:
-        fields(raw, ("exact", "float32", "unsafe"), "a case")
-        self.ends: list[list[Fraction]] = []  # exact lo and hi, float32 lo and hi
-        for kind, parse in (("exact", rational), ("float32", float_hex)):
-            for end in ("lo", "hi"):
-                numbers = elements(fields(raw[kind], ("hi", "lo"), f"the box {kind}")[end], f"{kind}.{end}")
-                need(len(numbers) == net.inputs, f"{kind}.{end} has the wrong number of inputs")
-                self.ends.append([parse(x, f"an end of the box {kind}") for x in numbers])
+        self.ends = [[parse(x, "an end of a box") for x in raw[kind][end]]
+                     for kind, parse in (("exact", rational), ("float32", float_hex)) for end in ("lo", "hi")]
+        need({*map(len, self.ends)} == {net.inputs}, "a box has the wrong number of inputs")
         lo, hi, low, high = self.ends
         need(all(a <= b for a, b in zip(lo, hi, strict=True)), "a box has no points")
         need([round_to_float32(x) for x in (*lo, *hi)] == [*low, *high], "a float32 box is not the rounded exact box")
         self.lo = [(min(a, b).numerator << H) // min(a, b).denominator for a, b in zip(lo, low, strict=True)]
         self.hi = [-((-max(a, b).numerator << H) // max(a, b).denominator) for a, b in zip(hi, high, strict=True)]
-        self.unsafe = [[Atom(x, net) for x in elements(d, "a disjunct")] for d in elements(raw["unsafe"], "unsafe")]
+        self.unsafe = [[Atom(x, net) for x in disjunct] for disjunct in raw["unsafe"]]
         need(len(self.unsafe) > 0 and all(self.unsafe), "unsafe, or a disjunct of it, is empty")
-
 class Result:
     """What `check` found: `lines` say what was proved, `reason` why nothing was; `failed` has (case, leaf in preorder)
     of leaves whose bounds fell short; `margin` is the least bound - threshold; `code` is the exit status."""
     def __init__(self, code: int = 1, reason: str = "") -> None:
-        self.accepted, self.code, self.reason, self.leaves, self.failures = False, code, reason, 0, 0
+        self.accepted, self.code, self.reason, self.leaves = False, code, reason, 0
         self.levels, self.lines, self.failed = list[str](), list[str](), list[tuple[int, int]]()
         self.margin: Fraction | None = None
-
-def check_tree(net: Network, number: int, case: Case, tree: Any, result: Result) -> None:
-    """Walk one tree in preorder; every leaf must refute an atom of each disjunct over its box."""
-    fields(tree, ("bounds", "choices", "nodes"), "a tree")
-    need(tree["bounds"] in ("crown", "ibp"), "unknown rule for bounds")
-    choices, first = elements(tree["choices"], "choices"), result.leaves
-    for choice in choices:
-        need(len(elements(choice, "a choice")) == len(case.unsafe), "a choice does not fit the disjuncts")
-        _ = [integer(k, 0, len(disjunct), "a choice") for k, disjunct in zip(choice, case.unsafe, strict=True)]
-    stack: list[tuple[list[int], list[int], Bounds | None]] = [(case.lo, case.hi, None)]
-    for token in elements(tree["nodes"], "nodes"):
+class Tree:
+    """Trees for sets of disjuncts. Version 1 has one for all; its leaves bound anew and refute an atom of each."""
+    def __init__(self, raw: dict[str, Any], net: Network, case: Case) -> None:
+        self.fresh, self.crown, every = "choices" in raw, raw["bounds"] == "crown", range(len(case.unsafe))
+        need(raw["bounds"] in ("crown", "ibp"), "unknown rule for bounds")
+        if self.fresh:
+            need(all(len(c) == len(every) for c in raw["choices"]), "a choice does not fit the disjuncts")
+            leaves = [[[d, [[k, 1 << UNIT]], -1, []] for d, k in enumerate(choice)] for choice in raw["choices"]]
+            raw = {"leaves": leaves, "nodes": [min(x, 2 * x) for x in raw["nodes"]], "roots": [every]}
+            raw |= {"lemmas": [], "slopes": [], "slots": [], "splits": []}
+        self.roots, self.nodes = [frozenset(disjuncts) for disjuncts in raw["roots"]], raw["nodes"]
+        need(frozenset[int]().union(*self.roots) == {*every}, "a disjunct has no tree, or is none of the case's")
+        self.leaves, self.splits, self.slots = raw["leaves"], raw["splits"], [(k, j) for k, j in raw["slots"]]
+        for k, j, *_ in raw["slots"] + raw["lemmas"] + raw["splits"]:
+            need(k in {0, *net.feeding}, "a value is neither of the input nor of what enters a nonlinear node")
+            integer(j, 0, net.nodes[k].size, "an element")
+        self.tables = [from_base64(x, "a table of slopes") for x in raw["slopes"]]
+        need(all(len(table) <= len(self.slots) for table in self.tables), "a table of slopes is longer than the slots")
+        self.lemmas = {(k, j, sign): integer(t, -1, len(self.tables), "the number of a table")
+                       for k, j, *both in raw["lemmas"] for sign, t in zip((1, -1), both, strict=True)}
+        for d, terms, table, _ in (row for leaf in self.leaves for row in leaf):
+            atoms = len(case.unsafe[integer(d, 0, len(every), "a disjunct")])
+            need(all(0 <= k < atoms and x >= 0 for k, x in terms), "an atom or its multiplier is out of its range")
+            integer(table, -1, len(self.tables), "the number of a table")
+    def slopes(self, table: int) -> Slopes:
+        return dict(zip(self.slots, self.tables[table], strict=False)) if table >= 0 else EMPTY
+def check_tree(net: Network, number: int, case: Case, tree: Tree, result: Result) -> None:
+    """Walk the trees of a case in preorder; over a leaf, each disjunct of its tree must be refuted there or above."""
+    first, width, lemma = result.leaves, net.inputs, lambda *of: tree.slopes(tree.lemmas.get(of, -1))
+    root = Bounds(case.lo, case.hi)
+    root = root if tree.fresh else sweep(net, root, tree.crown, lemma)
+    stack = [(root, list[Split](), left) for left in tree.roots[::-1]]
+    for token in tree.nodes:
         need(len(stack) > 0, "a tree goes on after its end")
-        (lo, hi, bounds), d = stack.pop(), integer(token, -len(choices), 2 * net.inputs, "a token of a tree") >> 1
-        if token < 0 or token & 1:
-            bounds = sweep(net, lo, hi, bounds, tree["bounds"] == "crown")
+        bounds, path, left = stack.pop()
+        integer(token, -2 * len(tree.leaves), 2 * (width + len(tree.splits)), "a token of a tree")
+        which, bound = divmod(max(token, ~token), 2)
+        if bound:
+            bounds = sweep(net, bounds, tree.crown, lemma)
         if token >= 0:
-            middle = (lo[d] + hi[d]) >> 1
-            need(lo[d] < middle < hi[d], "a box is too thin to be halved")
-            stack.append(([*lo[:d], middle, *lo[d + 1 :]], hi, bounds))
-            stack.append((lo, [*hi[:d], middle, *hi[d + 1 :]], bounds))
+            halves, low, high = which < width, bounds.box_lo, bounds.box_hi
+            k, j, p = (0, which, (low[which] + high[which]) >> 1) if halves else tree.splits[which - width]
+            need(not halves or low[j] < p < high[j], "a box is too thin to be halved")
+            for sign in (1, -1):  # so that the lower half is next
+                split = k, j, p, sign
+                stack.append((bounds.part(split), path if halves else [*path, split], left))
             continue
-        refuted = True
-        for k, disjunct in zip(choices[-1 - token], case.unsafe, strict=True):
-            margin = disjunct[k].margin(net, bounds)
-            refuted = refuted and (margin > 0 or (margin >= 0 and disjunct[k].strict))
-            if result.margin is None or margin < result.margin:
-                result.margin = margin
-        result.failures += not refuted
-        if not refuted and len(result.failed) < 10_000:
+        failed = False
+        for d, terms, table, betas in tree.leaves[which]:
+            need(d in left and len(betas) == len(path), "a row is for another disjunct or has not its splits")
+            left -= {d}
+            if not bounds.empty:
+                atoms = [(x, case.unsafe[d][k]) for k, x in terms]
+                found = margin(net, bounds, atoms, zip(betas, path, strict=True), tree.slopes(table))
+                failed |= found < 0 or (found == 0 and not any(x and atom.strict for x, atom in atoms))
+                if total := sum([x for x, _ in atoms]):
+                    found *= Fraction(1, total)
+                    result.margin = min(found, found if result.margin is None else result.margin)
+        if failed and result.failed[-1:] != [(number, result.leaves - first)]:
             result.failed.append((number, result.leaves - first))
-        result.leaves += 1
+        stack.extend([(bounds, path, left)] if left else [])
+        result.leaves += not left
     need(not stack, "a tree ends too early")
-
 def check_point(net: Network, cases: list[Case], proof: dict[str, Any]) -> str:
     """Evaluate a point of a case's box; some disjunct must hold there."""
     case = cases[integer(proof["case"], 0, len(cases), "the case of a point")]
-    point = [(float_hex if "x" in str(x) else rational)(x, "an input") for x in elements(proof["inputs"], "inputs")]
+    point = [(float_hex if "x" in x else rational)(x, "an input") for x in proof["inputs"]]
     need(len(point) == net.inputs, "the point has the wrong number of inputs")
     lo, hi, low, high = case.ends
     exact = all(a <= x <= b for a, x, b in zip(lo, point, hi, strict=True))
@@ -701,47 +713,41 @@ def check_point(net: Network, cases: list[Case], proof: dict[str, Any]) -> str:
     need(any(all(a.holds(point, outputs) for a in d) for d in case.unsafe), "the point is not shown to be unsafe")
     return f"evaluated at a point of {'float32 values' if deployed else 'rational numbers, which are not all float32'}"
 # --- The verdict ------------------------------------------------------------------------------------------------------
-def read_weights(raw: Any, folder: str | None) -> bytes:
+def read_weights(raw: Any, folder: Any) -> bytes:
     """The bytes of the safetensors file, from inside the certificate or from the file beside it."""
-    if type(raw) is dict and set(raw) == {"inside"}:
-        need(type(raw["inside"]) is str and len(raw["inside"]) % 4 == 0, "the weights are not canonical base64")
-        blob = base64.b64decode(raw["inside"] if raw["inside"].isascii() else "")
-        need(base64.b64encode(blob).decode("ascii") == raw["inside"], "the weights are not canonical base64")
-        return blob
-    fields(raw, ("beside", "sha256"), "weights")
+    if set(raw) == {"inside"}:
+        return from_base64(raw["inside"], "the weights")
+    conform(raw, {"beside": str, "sha256": str}, "weights")
     name = matched(raw["beside"], r"[^/\\:\0]*[^/\\:\0.]", "the name of the weights file")[0]
-    need(folder is not None, f"the weights file {name!r} is not at hand")
     try:
-        with open(os.path.join(str(folder), name), "rb") as file:
+        with open(os.path.join(folder, name), "rb") as file:
             blob = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError):
+    except (OSError, TypeError, ValueError):
         raise Rejected(f"the weights file {name!r} cannot be read") from None
     need(hashlib.sha256(blob).hexdigest() == raw["sha256"], f"the weights file {name!r} has another hash")
     return blob
-
 def judge(data: bytes, folder: str | None, result: Result) -> list[str]:
     """Check everything; what was proved, in words."""
-    payload = fields(open_envelope(data), "claim levels meta model proof property weights".split(), "payload")
-    model, proof, asked = payload["model"], payload["proof"], fields(payload["property"], ("cases", "text"), "property")
-    need(payload["levels"] == ["real"], 'unknown levels: version 1 has ["real"]')
-    need(type(payload["meta"]) is dict and type(asked["text"]) is str, "meta is no object or text no string")
+    payload, version = open_envelope(data)
+    model, proof, asked = (conform(payload, PAYLOAD, "payload")[key] for key in ("model", "proof", "property"))
+    need(payload["levels"] == ["real"], 'unknown levels: there is ["real"]')
     net = load_network(model, read_weights(payload["weights"], folder))
-    cases = [Case(raw, net) for raw in elements(asked["cases"], "cases")]
+    cases = [Case(raw, net) for raw in asked["cases"]]
     need(len(cases) > 0, "a property without cases")
     if payload["claim"] == "holds":
-        trees = elements(fields(proof, ("kind", "trees"), "proof")["trees"], "trees")
+        trees = conform(proof, {"kind": str, "trees": [TREE[version]]}, "proof")["trees"]
         need(proof["kind"] == "tree" and len(trees) == len(cases), "the proof is not a tree for each case")
         net.prepare()
         for number, (case, tree) in enumerate(zip(cases, trees, strict=True)):
-            check_tree(net, number, case, tree, result)
+            check_tree(net, number, case, Tree(tree, net, case), result)
         how = f"the least bound - threshold is {show(result.margin)}"
-        if result.failures:
-            first = "case {}, leaf {}".format(*result.failed[0])
-            raise Rejected(f"{result.failures} of {result.leaves} leaves are not proved, first {first}; {how}")
+        if result.failed:
+            raise Rejected(f"{len(result.failed)} of {result.leaves} leaves fall short, as {result.failed[0]}; {how}")
         what, how = "no input of any case is unsafe", f"{result.leaves} leaf boxes cover the cases; {how}"
     else:
         need(payload["claim"] == "violated", "unknown claim")
-        need(fields(proof, ("case", "inputs", "kind"), "proof")["kind"] == "point", "the proof is not a point")
+        conform(proof, {"case": int, "inputs": [str], "kind": str}, "proof")
+        need(proof["kind"] == "point", "the proof is not a point")
         how, what = check_point(net, cases, proof), f"an input of case {proof['case']} is unsafe"
     listed = canonical(asked["cases"])
     return [
@@ -757,7 +763,6 @@ def judge(data: bytes, folder: str | None, result: Result) -> list[str]:
         "not covered  rounding in a float32 execution; whether the cases mean what the text says; inputs outside them",
         "signature not checked",
     ]
-
 def show(value: Fraction | None) -> str:
     return "none" if value is None else f"{Decimal(value.numerator) / Decimal(value.denominator):.6g}"
 def check(data: bytes, folder: str | None = None) -> Result:
@@ -771,7 +776,6 @@ def check(data: bytes, folder: str | None = None) -> Result:
     except Exception as error:
         result.reason = f"the checker could not finish: {type(error).__name__} {str(error)[:200]!r}"
     return result
-
 def main(arguments: list[str]) -> int:
     paths = [a for a in arguments if a != "--failed"]
     if not paths or any(path.startswith("-") for path in paths):
@@ -787,10 +791,9 @@ def main(arguments: list[str]) -> int:
         verdict = ["accepted", f"rejected: {result.reason}", f"unreadable: {result.reason}"][result.code]
         print("\n".join([f"{path!r}:"] * (len(paths) > 1) + [verdict, *result.lines]))
         if "--failed" in arguments:
-            print(json.dumps({"failed": result.failed, "leaves": result.leaves, "margin": show(result.margin)}))
+            print(json.dumps({"failed": result.failed[:9999], "leaves": result.leaves, "margin": show(result.margin)}))
         worst = max(worst, result.code)
     return worst
-
 if __name__ == "__main__":
     sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.exit(main(sys.argv[1:]))

@@ -33,10 +33,15 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def seal(payload: dict[str, Any]) -> bytes:
-    """The bytes of a certificate with its digest."""
+def seal(payload: dict[str, Any], version: int | None = None) -> bytes:
+    """The bytes of a certificate with its digest; of version 2 if its trees have roots."""
+    if version is None:
+        proof = payload.get("proof")
+        trees = proof.get("trees") if isinstance(proof, dict) else None
+        listed = trees if isinstance(trees, list) else []
+        version = 1 + any("roots" in tree for tree in listed if isinstance(tree, dict))
     digest = hashlib.sha256(canonical(payload).encode()).hexdigest()
-    whole = {"digest": digest, "format": "axiom-certificate", "payload": payload, "version": 1}
+    whole = {"digest": digest, "format": "axiom-certificate", "payload": payload, "version": version}
     return canonical(whole).encode()
 
 
@@ -147,6 +152,32 @@ def case(lo: list[Any], hi: list[Any], unsafe: list[list[Any]]) -> dict[str, Any
 
 def tree(nodes: list[int], choices: list[list[int]], bounds: str = "crown") -> dict[str, Any]:
     return {"bounds": bounds, "choices": choices, "nodes": nodes}
+
+
+UNIT, PLACE = 1 << 20, 1 << 80  # of multipliers, of places of splits
+
+
+def forest(
+    nodes: list[int],
+    leaves: list[list[Any]],
+    roots: list[list[int]],
+    splits: list[tuple[int, int, Any]] = [],  # noqa: B006
+    tables: list[list[int]] = [],  # noqa: B006
+    slots: list[list[int]] = [],  # noqa: B006
+    lemmas: list[list[int]] = [],  # noqa: B006
+    bounds: str = "crown",
+) -> dict[str, Any]:
+    """Trees of version 2; splits are (node, element, place), tables are slopes from 0 to 255."""
+    places = [[k, j, int(Fraction(p) * PLACE)] for k, j, p in splits]
+    slopes = [base64.b64encode(bytes(table)).decode() for table in tables]
+    return {"bounds": bounds, "leaves": leaves, "lemmas": lemmas, "nodes": nodes, "roots": roots, "slopes": slopes,
+            "slots": slots, "splits": places}  # fmt: skip
+
+
+def row(disjunct: int, atoms: dict[int, Any], table: int = -1, betas: Any = ()) -> list[Any]:
+    """What a leaf says of one disjunct."""
+    whole = lambda x: round(Fraction(x) * UNIT)
+    return [disjunct, [[k, whole(x)] for k, x in atoms.items()], table, [whole(b) for b in betas]]
 
 
 def full_tree(depth: int, inputs: int, choice: list[int], bounds: str = "crown", odd: bool = True) -> dict[str, Any]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CHECKER = Path(__file__).resolve().parent.parent / "checker.py"
 DERIVATION_CHECKER = CHECKER.with_name("derivation_checker.py")
-FORMAT, VERSION = "axiom-certificate", 1
+FORMAT = "axiom-certificate"
 NOTHING = "0" * 64
 LINE = 160  # characters of a statement's line in a table
 
@@ -44,16 +44,18 @@ class Certificate:
 
     Args:
         payload: as docs/certificate-format.md says; only integers, strings, lists, maps and booleans.
+        version: of the format; 2 has trees with splits of neurons.
     """
 
     payload: dict[str, Any]
+    version: int = 1
 
     def to_bytes(self) -> bytes:
         """The canonical file."""
         body = canonical(self.payload)
         digest = hashlib.sha256(body).hexdigest()
         head = f'{{"digest":"{digest}","format":"{FORMAT}","payload":'.encode()
-        return head + body + f',"version":{VERSION}}}\n'.encode()
+        return head + body + f',"version":{self.version}}}\n'.encode()
 
     @property
     def claim(self) -> str:
@@ -178,10 +180,11 @@ def _atom(atom: Atom) -> dict[str, Any]:
 def certificate(
     model: dict[str, Any], blob: bytes, prop: dict[str, Any], claim: str, proof: dict[str, Any], meta: dict[str, str]
 ) -> Certificate:
-    """Put the parts together; weights go inside."""
+    """Put the parts together; weights go inside. Trees with roots are those of version 2."""
     weights = {"inside": base64.b64encode(blob).decode()}
     parts = {"claim": claim, "levels": ["real"], "model": model, "weights": weights}
-    return Certificate(parts | {"property": prop, "proof": proof, "meta": meta})
+    version = 1 + any("roots" in tree for tree in proof.get("trees", ()))
+    return Certificate(parts | {"property": prop, "proof": proof, "meta": meta}, version)
 
 
 def tree_proof(tree: Tree, prop: Property, bounds: str = "crown", every: int = 1) -> dict[str, Any]:
@@ -287,7 +290,7 @@ def certificate_of(content: bytes, at: str) -> "Certificate | Derivation | Bundl
     try:
         data = json.loads(content)
         payload = data["payload"]
-        known = data["format"] in (FORMAT, "axiom-derivation") and data["version"] == VERSION
+        known = (data["format"], data["version"]) in ((FORMAT, 1), (FORMAT, 2), ("axiom-derivation", 1))
         if not known or not isinstance(payload, dict):
             raise KeyError("format")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -296,7 +299,7 @@ def certificate_of(content: bytes, at: str) -> "Certificate | Derivation | Bundl
             fix="make it again; a cut or edited certificate cannot be repaired",
         ) from error  # fmt: skip
     if data["format"] == FORMAT:
-        return Certificate(payload)
+        return Certificate(payload, data["version"])
     from axiom_jax.verification.proof.derivation import Derivation
 
     return Derivation(payload)

@@ -9,13 +9,29 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from axiom_jax._errors import UnsupportedPrimitive
+from axiom_jax._program import Var
 from axiom_jax.verification import checker
+from axiom_jax.verification.domains.linear import Plan
 from axiom_jax.verification.lowering import lower
 from axiom_jax.verification.proof import ir
 from axiom_jax.verification.proof.certificate import describe_model
 from axiom_jax.verification.search.margins import Subject
 
 REPLAY_WORK = 3_000_000  # multiplications
+
+
+@dataclass(frozen=True)
+class Site:
+    """A value that enters nonlinear equations.
+
+    Args:
+        shape: of the value. users: names of those equations.
+        node: number of the certificate's node that holds it; None if it enters nothing nonlinear there as it is.
+    """
+
+    shape: tuple[int, ...]
+    users: tuple[str, ...]
+    node: int | None = None
 
 
 @dataclass(frozen=True)
@@ -26,11 +42,13 @@ class Exact:
         model: the `model` part of a certificate; empty if something is missing.
         blob: the safetensors file of its weights.
         missing: operations that certificates cannot express, or None.
+        sites: of the values that enter nonlinear equations of the lowered model, in the order of its program.
     """
 
     model: dict[str, Any]
     blob: bytes
     missing: str | None = None
+    sites: tuple["Site", ...] = ()
 
     @cached_property
     def network(self) -> Any:
@@ -50,11 +68,44 @@ def exactly(subject: Subject) -> Exact:
             _made[subject] = Exact({}, b"", ", ".join(sorted({e.name for e in gaps})))
         else:
             try:
-                parts = describe_model(*ir.emit(lowered, values), subject.name, subject.source)
-                _made[subject] = Exact(*parts, _disagreement(subject, Exact(*parts)))
+                written = ir.emitted(lowered, values)
+                parts = describe_model(written.program, written.tensors, subject.name, subject.source)
+                entering = _entering(written.program["nodes"])
+                numbers = {v: k for v, k in written.numbers.items() if k in entering}
+                sites = tuple(described(Plan(lowered, False), numbers))
+                _made[subject] = Exact(*parts, _disagreement(subject, Exact(*parts)), sites)
             except (UnsupportedPrimitive, checker.Rejected) as error:
                 _made[subject] = Exact({}, b"", str(error))
     return _made[subject]
+
+
+def described(plan: Plan, numbers: dict[Var, int]) -> list[Site]:
+    """The sites of a plan, so that they can be compared with those of another; nodes by `numbers`, where it has them.
+
+    >>> from axiom_jax._program import build
+    >>> import jax
+    >>> program, _ = build(lambda w, x: jax.nn.relu(w * x), np.ones(3, np.float32), np.ones(3, np.float32))
+    >>> described(Plan(lower(program)), {})
+    [Site(shape=(3,), users=('max',), node=None)]
+    """
+    users: dict[Var, list[str]] = {v: [] for v in plan.sites}
+    for eqn in plan.varying:
+        for v in plan.tightened(eqn):
+            users[v].append(eqn.name)
+    return [Site(v.shape, tuple(users[v]), numbers.get(v)) for v in plan.sites]
+
+
+def _entering(nodes: list[dict[str, Any]]) -> set[int]:
+    """The varying operands of nonlinear nodes: what a certificate may split."""
+    varies: list[bool] = []
+    found: set[int] = set()
+    for node in nodes:
+        of = node.get("of", [])
+        varies.append(node["op"] == "input" or any(varies[k] for k in of))
+        product = node["op"] == "mul" and all(varies[k] for k in of)
+        if product or node["op"] in ("relu", "gate", *checker.FUNCTIONS):
+            found.update(k for k in of if varies[k])
+    return found
 
 
 def _disagreement(subject: Subject, exact: Exact) -> str | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from axiom_jax._domain import Domain, require
 from axiom_jax._errors import UnsupportedPrimitive
-from axiom_jax._program import Equation, Program
+from axiom_jax._program import Equation, Program, Var
 from axiom_jax.verification.gating import gate_operands, is_constant
 from axiom_jax.verification.lowering import relu_operand
 
@@ -112,15 +112,32 @@ _NUMPY = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal
           "sign": np.sign, "floor": np.floor, "ceil": np.ceil}  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Emitted:
+    """A program as a certificate holds it.
+
+    Args:
+        program: `{"nodes", "output"}`. tensors: by name.
+        numbers: of varying values, the number of the node that holds them; none if the output does not need it.
+    """
+
+    program: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    numbers: dict[Var, int]
+
+
 def emit(program: Program, values: Sequence[Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """`emitted`, without the numbers of values."""
+    written = emitted(program, values)
+    return written.program, written.tensors
+
+
+def emitted(program: Program, values: Sequence[Any]) -> Emitted:
     """Write a lowered program of one flat input and one output as certificate IR.
 
     Args:
         program: lowered (`lowering.lower`), one input.
         values: its parameters' values.
-
-    Returns:
-        `{"nodes", "output"}`, and the tensors by name.
 
     Raises:
         UnsupportedPrimitive: listing what the certificate cannot express yet.
@@ -156,7 +173,9 @@ def emit(program: Program, values: Sequence[Any]) -> tuple[dict[str, Any], dict[
             raise AssertionError(f"the rule of {eqn.name} gave another shape than {wrong[0].shape}")
         env.update(zip(eqn.outputs, results, strict=True))
     output = graph.node(env[program.outputs[0]])
-    return _reachable(graph, output.number)
+    written, tensors, order = _reachable(graph, output.number)
+    held = {v: order.get(env[v].number) for v in program.varying if isinstance(env.get(v), Node)}
+    return Emitted(written, tensors, {v: number for v, number in held.items() if number is not None})
 
 
 def gaps(program: Program) -> list[Equation]:
@@ -243,7 +262,8 @@ def _move(graph: Graph, eqn: Equation, operands: list[Any]) -> tuple[Node, ...]:
     return tuple(graph.take(source, index) for index in indices)
 
 
-def _reachable(graph: Graph, output: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _reachable(graph: Graph, output: int) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[int, int]]:
+    """The program that the output needs, its tensors, and the new numbers of its nodes."""
     needed = {0, output}
     for number in range(len(graph.nodes) - 1, -1, -1):
         if number in needed:
@@ -256,7 +276,8 @@ def _reachable(graph: Graph, output: int) -> tuple[dict[str, Any], dict[str, np.
             node["of"] = [order[n] for n in node["of"]]
         nodes.append(node)
     used = {node.get("name", node.get("index")) for node in nodes}
-    return {"nodes": nodes, "output": order[output]}, {k: v for k, v in graph.tensors.items() if k in used}
+    tensors = {k: v for k, v in graph.tensors.items() if k in used}
+    return {"nodes": nodes, "output": order[output]}, tensors, order
 
 
 # Rules: (graph, *operands, **params) -> Node. Operands are nodes or arrays.

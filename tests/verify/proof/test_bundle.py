@@ -203,6 +203,7 @@ def test_questions_that_do_not_fit_the_model_are_rejected(plain):
         assert not ax.check_certificate(changed(file, 0, asked={**asked, **edit}), model).accepted
 
 
+@pytest.mark.slow
 def test_rows_and_boxes_that_cut_balls_are_posed_again():
     rows = np.array([[0.75, 0.0], [0.25, 0.5]], np.float32)
     for labels in (None, [0, 1]):

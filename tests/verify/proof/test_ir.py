@@ -169,6 +169,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", CASES)
 def test_emitted_program_computes_the_function(name):
     f, shape = CASES[name]
@@ -262,6 +263,7 @@ def test_constants_that_are_subnormal_are_not_flushed():
     np.testing.assert_array_equal(evaluate(emitted, tensors, x), [1, -2, 3, 4, 5, 6])
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", TRICKY)
 def test_tricky_programs_are_bounded(name):
     """Linear bounds enclose them too, and the model and its certificate are found to agree."""
