@@ -170,20 +170,23 @@ def test_leaves_that_a_checker_refuses_are_split_further(tmp_path):
     assert check_certificate(made).accepted
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch):
+def test_out_of_memory_halves_the_batch_and_goes_on():
     """A device that can hold eight boxes at once: the search finds that out and still closes."""
-    from axiom_jax.verification.search import branch_and_bound
-
-    real, widths = branch_and_bound.bound, []
-
-    def small_device(question, case, lo, hi, width):
-        widths.append(width)
-        if width > 8:
-            raise MemoryError("RESOURCE_EXHAUSTED: out of memory")
-        return real(question, case, lo, hi, width)
-
-    monkeypatch.setattr(branch_and_bound, "bound", small_device)
     params = draw(0)
-    decision = decide(Subject(network, params, SPECS), below(Fraction(smallest(params)) - Fraction(1, 5)), timeout=60)
-    assert isinstance(decision.verdict, Proved)
-    assert widths[:4] == [64, 32, 16, 8] and set(widths[4:]) == {8}
+    prop = below(Fraction(smallest(params)) - Fraction(1, 5))
+    search = Search(pose(Subject(network, params, SPECS), prop))
+    real, widths = search.bounding, []
+
+    class SmallDevice:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def __call__(self, case, lo, hi, width, *rest):
+            widths.append(width)
+            if width > 8:
+                raise MemoryError("RESOURCE_EXHAUSTED: out of memory")
+            return real(case, lo, hi, width, *rest)
+
+    search.bounding = SmallDevice()  # pyright: ignore[reportAttributeAccessIssue]
+    assert search.run(time.monotonic() + 60, lambda *_: False) == "closed"
+    assert widths[:4] == [64, 32, 16, 8] and max(widths[4:]) <= 8
