@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from axiom_jax.verification.proof.binding import check_certificate
 from axiom_jax.verification.proof.certificate import Checked
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject, subject_of
-from axiom_jax.verification.spec.vnnlib import read_vnnlib
+from axiom_jax.verification.spec.vnnlib2 import Query, read_query
+from axiom_jax.verification.spec.vnnlib2_networks import assignment_text, compose
 from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, Unknown
 
 
@@ -31,9 +33,18 @@ def keep_compilations() -> None:
     jax.config.update("jax_raise_persistent_cache_errors", False)
 
 
-def read_model(path: str) -> Subject:
-    """A model file (.onnx, .onnx.gz, .axiom), ready to be asked; sizes that it leaves open are set to 1."""
-    return subject_of(_read_axiom(path) if str(path).endswith(".axiom") else from_onnx(path))
+def read_model(path: str, values: Sequence[str] = ()) -> Subject:
+    """A model file (.onnx, .onnx.gz, .axiom), ready to be asked; sizes that it leaves open are set to 1.
+
+    Args:
+        values: names of values inside an ONNX graph that become outputs too.
+    """
+    if not str(path).endswith(".axiom"):
+        return subject_of(from_onnx(path, values=values))
+    if values:
+        raise SpecError("The property speaks of values inside the network.", at=path, got=", ".join(values),
+                        fix="give the network as an .onnx file")  # fmt: skip
+    return subject_of(_read_axiom(path))
 
 
 def _read_axiom(path: str) -> Model:
@@ -49,8 +60,53 @@ def _read_axiom(path: str) -> Model:
     return replace(model, source=(("axiom", found.digest),))
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What files ask: a property, in one of VNN-LIB's versions, of the network that its networks make together."""
+
+    subject: Subject
+    query: Query
+
+    def witness(self, decision: Decision) -> str:
+        """A counterexample as the VNN-COMP of the property's version wants it; nothing where there is none."""
+        if not isinstance(decision.verdict, Refuted):
+            return ""
+        example = decision.verdict.counterexample
+        if self.query.version != "1.0":
+            return assignment_text(self.query, example.inputs, example.outputs)
+        lines = [f"(X_{i} {float(x)!r})" for i, x in enumerate(example.inputs)]
+        lines += [f"(Y_{j} {float((lo + hi) / 2)!r})" for j, (lo, hi) in enumerate(example.outputs)]
+        return "(" + "\n".join(lines) + ")"
+
+
+def read_files(model_path: str | None, property_path: str, networks: Mapping[str, str] | None = None) -> Asked:
+    """Read a property and the models of its networks.
+
+    Args:
+        model_path: the model of the one network that `networks` does not name, or None.
+        networks: model files by the names that the property gives its networks.
+    """
+    if not str(property_path).endswith((".vnnlib", ".vnnlib.gz")):
+        raise SpecError(
+            "The property is not a VNN-LIB file.", at=str(property_path), fix="name a .vnnlib or .vnnlib.gz file"
+        )
+    given = dict(networks or {})
+    query = read_query(property_path)
+    rest = [name for name in query.needed if name not in given]
+    if model_path is not None and len(rest) != 1:
+        raise SpecError(
+            f"The property speaks of {len(query.needed)} networks.", at=str(property_path),
+            got=f"models for {', '.join(['MODEL', *given])}; networks {', '.join(query.needed)}",
+            fix=" ".join(f"--network {name}=FILE" for name in rest[1:]) or "leave a --network out: MODEL is its model",
+        )  # fmt: skip
+    if model_path is not None:
+        given[rest[0]] = model_path
+    subjects = {name: read_model(path, query.exposed(name)) for name, path in given.items()}
+    return Asked(compose(query, subjects), query)
+
+
 def decide_files(
-    model_path: str,
+    model_path: str | None,
     property_path: str,
     *,
     timeout: float,
@@ -58,23 +114,38 @@ def decide_files(
     check_timeout: float,
     certificate: Path | None = None,
     progress: Any = None,
-) -> Decision:
-    """Read both files and decide; see `verification.search.decide`."""
+    networks: Mapping[str, str] | None = None,
+    jobs: int = 1,
+    executor: str = "local",
+    journal: Path | None = None,
+) -> tuple[Decision, Asked]:
+    """Read the files and decide; see `verification.search.decide`."""
     keep_compilations()
     start = time.monotonic()
-    if not str(property_path).endswith((".vnnlib", ".vnnlib.gz")):
-        raise SpecError(
-            "The property is not a VNN-LIB file.", at=str(property_path), fix="name a .vnnlib or .vnnlib.gz file"
-        )
     if certificate is not None and not certificate.absolute().parent.is_dir():
         raise SpecError("The certificate's folder does not exist.", at=str(certificate), fix="create it first")
-    subject = read_model(model_path)
-    prop = read_vnnlib(property_path, subject.size, subject.flat[0].outputs[0].size)
+    asked = read_files(model_path, property_path, networks)
     left = max(timeout - (time.monotonic() - start), 0.0)
-    return decide(
-        subject, prop, timeout=left, check=check, check_timeout=check_timeout, certificate_path=certificate,
-        progress=progress,
+    decision = decide(
+        asked.subject, asked.query.property, timeout=left, check=check, check_timeout=check_timeout,
+        certificate_path=certificate, progress=progress, jobs=jobs, executor=executor, journal=journal,
     )  # fmt: skip
+    return decision, asked
+
+
+def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=FILE options as a mapping.
+
+    >>> pairs(["f=a.onnx"], "--network")
+    {'f': 'a.onnx'}
+    """
+    found = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise SpecError("This names no model.", at=option, got=text, fix=f"{option} NAME=FILE")
+        found[name] = file
+    return found
 
 
 def at_level(decision: Decision, level: str | None) -> Decision:

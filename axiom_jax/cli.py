@@ -32,6 +32,9 @@ TimeoutOption = Annotated[float, typer.Option(help="Wall seconds for compilation
 CheckTimeoutOption = Annotated[float, typer.Option(help="Wall seconds for the checker.", min=0.0)]
 NoCheckOption = Annotated[bool, typer.Option("--no-check", help="Stop before the checker: proofs are 'claimed'.")]
 LevelOption = Annotated[str | None, typer.Option(help="Answer proved only at this level: real or float32.")]
+JobsOption = Annotated[int, typer.Option(help="How many workers: local processes or devices, or Ray actors.", min=1)]
+ExecutorOption = Annotated[str, typer.Option(help="Where workers run: local or ray.")]
+JournalOption = Annotated[Path | None, typer.Option(help="A file to go on from after an interruption.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 
 
@@ -61,6 +64,10 @@ def verify(
     no_check: NoCheckOption = False,
     check_timeout: CheckTimeoutOption = 600.0,
     certificate: Annotated[Path | None, typer.Option(help="Where to write the certificate.")] = None,
+    network: Annotated[list[str], typer.Option(help="The model of a further network: NAME=FILE.")] = [],  # noqa: B006
+    jobs: JobsOption = 1,
+    executor: ExecutorOption = "local",
+    journal: JournalOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Decide one property: proved, refuted, claimed or unknown."""
@@ -73,9 +80,10 @@ def verify(
     if is_statement(property):
         _verify_statement(model, property, timeout, require_level, not no_check, certificate, as_json)
     with command.Progress() as progress:
-        decision = command.decide_files(
-            model, property, timeout=timeout, check=not no_check, check_timeout=check_timeout,
-            certificate=certificate, progress=progress.update,
+        decision, _ = command.decide_files(
+            model, property, timeout=timeout, check=not no_check, check_timeout=check_timeout, certificate=certificate,
+            progress=progress.update, networks=command.pairs(network, "--network"), jobs=jobs, executor=executor,
+            journal=journal,
         )  # fmt: skip
     decision = command.at_level(decision, require_level)
     if as_json:
@@ -158,15 +166,21 @@ def bench(
     timeout: Annotated[float | None, typer.Option(help="Wall seconds a row; overrides timeout_s.", min=0.0)] = None,
     csv: Annotated[Path | None, typer.Option(help="Where to write a row a result.")] = None,
     certificates: Annotated[Path | None, typer.Option(help="A folder for the certificates.")] = None,
+    results: Annotated[Path | None, typer.Option(help="A folder for result files as VNN-COMP wants them.")] = None,
     no_check: NoCheckOption = False,
     check_timeout: CheckTimeoutOption = 600.0,
+    jobs: JobsOption = 1,
+    executor: ExecutorOption = "local",
+    journal: JournalOption = None,
 ) -> None:
     """Decide every row of a CSV file; exit status 1 if a verdict contradicts the column `expected`."""
     from axiom_jax import _cli_bench as command
 
-    raise typer.Exit(
-        command.run(instances, timeout, csv, certificates, check=not no_check, check_timeout=check_timeout)
-    )
+    status = command.run(
+        instances, timeout, csv, certificates, check=not no_check, check_timeout=check_timeout, jobs=jobs,
+        executor=executor, journal=journal, results=results,
+    )  # fmt: skip
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -168,6 +168,70 @@ def test_bench_goes_on_after_bad_rows_and_finds_contradictions(files, capsys):
     assert code == 2 and "lacks onnx, vnnlib" in err
 
 
+def test_bench_writes_what_the_competition_wants(files, capsys):
+    """A list without a line of names; results, witnesses and a line an instance as VNN-COMP's scripts read them."""
+    Path("deep").mkdir()
+    Path("rows.csv").write_text("net.onnx,holds.vnnlib,30\n./net.onnx,fails.vnnlib,30\nnone.onnx,holds.vnnlib,30\n")
+    code, _, _ = run(capsys, "bench", "rows.csv", "--results", "deep/out", "--no-check", "--csv", "out.csv")
+    assert code == 0 and Path("deep/out/net_holds.txt").read_text() == "unsat\n"
+    assert Path("deep/out/none_holds.txt").read_text() == "unknown\n"
+    first, *witness = Path("deep/out/net_fails.txt").read_text().splitlines()
+    assert first == "sat" and Path("deep/out/net_fails.counterexample").read_text().splitlines() == witness
+    text = " ".join(witness)
+    assert text.startswith("((") and text.endswith("))")
+    names, numbers = zip(*(part.strip(" ()").split() for part in text[1:-1].split(")")[:-1]), strict=True)
+    assert names == ("X_0", "X_1", "Y_0", "Y_1")
+    x, y = np.float32([numbers[:2]]), [float(v) for v in numbers[2:]]
+    assert float(x[0, 0]) == float(numbers[0]) and float(x[0, 1]) == float(numbers[1])
+    import onnxruntime
+
+    [found] = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    assert found[0] == pytest.approx(y, abs=1e-5)
+    with open("deep/out/results.csv", newline="") as file:
+        lines = list(csv.reader(file))
+    assert [line[1:3] + line[4:5] for line in lines] == [
+        ["net.onnx", "holds.vnnlib", "unsat"], ["./net.onnx", "fails.vnnlib", "sat"],
+        ["none.onnx", "holds.vnnlib", "unknown"],
+    ]  # fmt: skip
+    assert all(len(line) == 6 and float(line[5]) >= 0 for line in lines)
+
+
+def test_bench_goes_on_from_its_journal(files, capsys):
+    Path("rows.csv").write_text("onnx,vnnlib,timeout_s\nnet.onnx,holds.vnnlib,30\nnet.onnx,fails.vnnlib,30\n")
+    arguments = ["bench", "rows.csv", "--no-check", "--journal", "run.journal", "--csv"]
+    code, _, _ = run(capsys, *arguments, "a.csv")
+    kept = Path("run.journal").read_bytes()
+    assert code == 0 and len(kept.splitlines()) == 2
+    Path("run.journal").write_bytes(kept[:-30])  # cut off while the second row was written
+    code, second, _ = run(capsys, *arguments, "b.csv")
+    assert code == 0 and Path("a.csv").read_text().splitlines()[1] == Path("b.csv").read_text().splitlines()[1]
+    assert [line.split()[1] for line in second.splitlines()[:2]] == ["claimed", "refuted"]
+    assert Path("run.journal").read_bytes().startswith(kept[:-30])
+    lines = Path("run.journal").read_bytes()
+    run(capsys, *arguments, "c.csv")
+    assert Path("run.journal").read_bytes() == lines  # all of it was known
+    write_net("net.onnx", seed=3)  # another network under the same name
+    run(capsys, *arguments, "c.csv")
+    assert len(Path("run.journal").read_bytes()) > len(lines)
+    Path("notes.txt").write_text("mine\n")
+    code, _, err = run(capsys, "bench", "rows.csv", "--journal", "notes.txt")
+    assert code == 2 and "something else" in err and Path("notes.txt").read_text() == "mine\n"
+
+
+@pytest.mark.slow
+def test_bench_side_by_side_keeps_the_order(files, capsys):
+    """Two worker processes, which may end out of order; one of the rows is bad."""
+    rows = ("net.onnx,holds.vnnlib,30,unsat", "none.onnx,holds.vnnlib,30,", "net.onnx,fails.vnnlib,30,sat")
+    Path("rows.csv").write_text("\n".join(["onnx,vnnlib,timeout_s,expected", *rows]))
+    code, out, _ = run(capsys, "bench", "rows.csv", "--jobs", "2", "--csv", "out.csv", "--certificates", "certs")
+    assert code == 0 and "decided 2 of 3" in out
+    with open("out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["verdict"] for row in rows] == ["proved", "unknown", "refuted"] and "none.onnx" in rows[1]["reason"]
+    assert [row["certificate"] != "" for row in rows] == [True, False, True]
+    assert len(list(Path("certs").glob("*.cert"))) == 2
+
+
 def write_hard_net(path):
     """Zero in a way that is hard to see: the sum over 30 rotated z = w · x of relu(z) − relu(−z) − z."""
     w = np.random.default_rng(0).integers(-8, 9, (6, 30)).astype(np.float32) / 8
@@ -186,22 +250,26 @@ def write_hard_net(path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def test_ctrl_c_answers_what_is_known(files):
-    """A real process and a real SIGINT, once the search has its compiled step."""
+def test_ctrl_c_answers_what_is_known(files, capsys):
+    """A real process and a real SIGINT, once the journal says that the search is under way; then on from there."""
     write_hard_net("hard.onnx")
     names = "".join(f"(declare-const X_{i} Real)" for i in range(6)) + "(declare-const Y_0 Real)"
     box = "".join(f"(assert (>= X_{i} -1))(assert (<= X_{i} 1))" for i in range(6))
     Path("hard.vnnlib").write_text(names + box + "(assert (>= Y_0 0.001))")
     command = [sys.executable, "-c", "from axiom_jax.cli import main; main()", "verify", "hard.onnx", "hard.vnnlib",
-               "--timeout", "300", "--json"]  # fmt: skip
+               "--timeout", "300", "--json", "--journal", "hard.journal"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     deadline = time.monotonic() + 120
-    while not any(Path("cache").rglob("jit__step*")) and time.monotonic() < deadline:
+    journal = Path("hard.journal")
+    while (not journal.exists() or journal.read_bytes().count(b"\n") < 2) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     result = last(out)
     assert process.returncode == 3 and "Traceback" not in err, err
     assert result["verdict"] == "unknown" and "interrupted" in result["reason"] and result["bound"] is not None
+    kept = journal.read_bytes()
+    again = ["verify", "hard.onnx", "hard.vnnlib", "--timeout", "0", "--json", "--journal", "hard.journal"]
+    assert last(run(capsys, *again)[1])["vnncomp"] == "timeout"
+    assert journal.read_bytes().startswith(kept)

@@ -376,7 +376,9 @@ def prove(
     seconds = 0.0
     with TemporaryDirectory() as folder:
         for attempt in range(REPAIRS + 1):
-            proof = tree_proof(search.tree, prop)
+            proof = search.proof()
+            if isinstance(proof, str):
+                return Claimed(None, f"the certificate cannot express it yet: {proof}"), bound
             found = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {})
             checked = run_checker(save_certificate(found, Path(folder, "proof.cert")), budget.check_seconds - seconds)
             seconds += checked.seconds

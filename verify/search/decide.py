@@ -30,10 +30,9 @@ from axiom_jax.verification.proof.certificate import (
 )
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Case, Property
-from axiom_jax.verification.search.attack import attack
-from axiom_jax.verification.search.branch_and_bound import SLACK
 from axiom_jax.verification.search.compilation import compile_seconds
-from axiom_jax.verification.search.margins import Question, Subject, pose
+from axiom_jax.verification.search.distributed import scaled
+from axiom_jax.verification.search.margins import Question, Subject, nearest, pose
 from axiom_jax.verification.search.portfolio import searches
 from axiom_jax.verification.search.strategy import Strategy
 from axiom_jax.verification.verdict import Claimed, Counterexample, Decision, Proved, Refuted, Unknown
@@ -52,6 +51,9 @@ def decide(
     certificate_path: str | os.PathLike[str] | None = None,
     meta: dict[str, str] | None = None,
     progress: Progress | None = None,
+    jobs: int = 1,
+    executor: str = "local",
+    journal: str | os.PathLike[str] | None = None,
 ) -> Decision:
     """Prove or refute a property of a model.
 
@@ -63,6 +65,8 @@ def decide(
         certificate_path: where to write the certificate, of a proof or of a counterexample.
         meta: what else the certificate shall say, for people.
         progress: called with the stage, the bound so far, boxes bounded and boxes open.
+        jobs: over how many workers subproblems are spread. executor: "local" processes, or actors of "ray".
+        journal: a file that keeps what was closed; a run that was cut off goes on from there.
 
     Returns:
         A decision; never raises for lack of time, and after Ctrl-C answers what is known.
@@ -76,10 +80,27 @@ def decide(
     tell("compile", None, 0, 0)
     question = pose(subject, prop)
     court = _Court(question, meta or {})
-    search = searches(question)
+    with scaled(question, searches, jobs=jobs, executor=executor, journal=journal) as search:
+        return _decided(
+            question, court, search, start, compiled, deadline, check, check_timeout, certificate_path, tell
+        )
+
+
+def _decided(
+    question: Question,
+    court: "_Court",
+    search: Strategy,
+    start: float,
+    compiled: float,
+    deadline: float,
+    check: bool,
+    check_timeout: float,
+    certificate_path: str | os.PathLike[str] | None,
+    tell: Progress,
+) -> Decision:
     outcome, failure = "time", None
     try:
-        outcome = _search(question, court, search, deadline, tell)
+        outcome = _search(court, search, deadline, tell)
     except KeyboardInterrupt:
         failure = "interrupted"
     seconds = time.monotonic() - start
@@ -92,23 +113,16 @@ def decide(
         decision = replace(decision, bound=bound)
         return _conclude(court, search, decision, check, check_timeout, certificate_path, deadline, tell)
     reasons = {
-        "time": f"out of time after {timeout:g} s: {search.open} boxes left open, {search.boxes} bounded",
+        "time": f"out of time after {deadline - start:g} s: {search.open} boxes left open, {search.boxes} bounded",
         "stuck": f"{search.open} boxes are left that cannot be split any more: the margin is zero to rounding",
     }
     reason = f"interrupted: {search.open} boxes left open" if failure else reasons[outcome]
     return replace(decision, verdict=Unknown(reason, bound, timed_out=outcome == "time" and failure is None))
 
 
-def _search(question: Question, court: "_Court", search: Strategy, deadline: float, tell: Progress) -> str:
+def _search(court: "_Court", search: Strategy, deadline: float, tell: Progress) -> str:
     report = lambda s: tell("search", s.worst if np.isfinite(s.worst) else None, s.boxes, s.open)
-    for case in range(min(len(question.lo), 8)):  # later cases are attacked from inside the search
-        if time.monotonic() > deadline:
-            return "time"
-        tell("attack", None, 0, search.open)
-        points, values = attack(question, case)
-        for point, value in zip(points[:8], values[:8], strict=True):
-            if value <= SLACK and court.judge(case, point):
-                return "unsafe"
+    tell("attack", None, 0, search.open)
     return search.run(deadline, court.judge, report)
 
 
@@ -168,11 +182,14 @@ class _Court:
         parts = self.exact.model, self.exact.blob
         return certificate(*parts, describe_property(self.question.property), claim, proof, self.meta)
 
-    def judge(self, case: int, point: np.ndarray) -> bool:
-        """Whether a float32 point of the deployed domain is unsafe for the exact network."""
+    def judge(self, case: int, point: Sequence[Any] | np.ndarray) -> bool:
+        """Whether a point is unsafe for the exact network: float32 numbers of the deployed domain, or rational numbers
+        of the exact box."""
         if self.exact.missing is not None:
             return False
-        inputs = [Fraction(float(x)) for x in point]
+        inputs = [x if isinstance(x, Fraction) else Fraction(float(x)) for x in point]
+        if not inside(self.question.property.cases[case], inputs):
+            return False
         outputs = self.exact.network.evaluate(inputs)
         if not unsafe(self.question.property.cases[case], inputs, outputs):
             return False
@@ -190,6 +207,14 @@ class _Court:
             save_certificate(proof, path)
         found = Counterexample(tuple(inputs), tuple(outputs), "real-cex", case)
         return replace(decision, verdict=Refuted(found, proof), certificate_path=str(path) if path else None)
+
+
+def inside(case: Case, inputs: Sequence[Fraction]) -> bool:
+    """Whether a point lies in the exact box, or is one of the deployed domain."""
+    if all(a <= x <= b for a, x, b in zip(case.lo, inputs, case.hi, strict=True)):
+        return True
+    ends = ((Fraction(float(nearest(a))), Fraction(float(nearest(b)))) for a, b in zip(case.lo, case.hi, strict=True))
+    return all(a <= x <= b and Fraction(float(nearest(x))) == x for (a, b), x in zip(ends, inputs, strict=True))
 
 
 def unsafe(case: Case, inputs: Sequence[Fraction], outputs: Sequence[tuple[Fraction, Fraction]]) -> bool:

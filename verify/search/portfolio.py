@@ -8,17 +8,38 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from axiom_jax.verification.search.attack import Attack
 from axiom_jax.verification.search.branch_and_bound import Search
+from axiom_jax.verification.search.device_pool import input_search
+from axiom_jax.verification.search.leaves import LeafSearch
 from axiom_jax.verification.search.margins import Question
+from axiom_jax.verification.search.neuron_splits import NeuronSearch
 from axiom_jax.verification.search.strategy import Judge, Strategy
 
-FIRST_SLICE = 2.0  # seconds of the first turn; every round of turns is twice as long as the one before
+FEW_INPUTS = 10  # so many free inputs are split first
+FEW_NEURONS = 600  # of networks that linear programs are tried on first
+SLICE = 2.0  # seconds of a turn in the first round of turns; every round is twice as long as the one before
+FIRST_CALLS = 8  # of the attack, before anything is bounded
+ATTACK = 0.3  # seconds of the attack after a round, a second of a turn
 FAVOUR = 4.0  # how many times as long the turns of the search that is ahead are
 
 
 def searches(question: Question) -> "Portfolio":
-    """The searches that may decide a question, the likeliest first."""
-    return Portfolio(question, [("splits of inputs", lambda: Search(question))])
+    """The searches that may decide a question, the likeliest first.
+
+    Few free inputs: halving them reaches every corner soon. Small piecewise linear networks: linear programs, which end
+    complete. Large ones: splits of neurons, whose bounds cost one backward pass.
+    """
+    inputs = ("splits of inputs", lambda: input_search(question))
+    neurons = ("splits of neurons", lambda: NeuronSearch(question))
+    programs = ("linear programs", lambda: LeafSearch(question))
+    free = int((question.hi > question.lo).sum(1).max())
+    size = sum(v.size for v in question.plan.sites)
+    if free <= FEW_INPUTS:
+        return Portfolio(question, [inputs, neurons, programs], patience=20.0)
+    if size <= FEW_NEURONS:
+        return Portfolio(question, [programs, neurons, inputs], patience=5.0)
+    return Portfolio(question, [neurons, programs, inputs], patience=30.0)
 
 
 class Portfolio:
@@ -28,15 +49,21 @@ class Portfolio:
         question: what is asked.
         makers: the searches by name, the likeliest first; each is made when its first turn comes, and raises
             `NotImplementedError` where it cannot take the question on.
+        patience: seconds of the first search before another one gets a turn.
+
+    An attack comes first, and again after every round of turns.
     """
 
-    def __init__(self, question: Question, makers: Sequence[tuple[str, Callable[[], Strategy]]]):
+    def __init__(
+        self, question: Question, makers: Sequence[tuple[str, Callable[[], Strategy]]], patience: float = SLICE
+    ):
         self.question = question
         self.waiting = list(makers)
         self.searches: list[tuple[str, Strategy]] = []
+        self.attack: Attack | None = None
         self.winner: Strategy | None = None
         self.refused: list[str] = []
-        self.slice = FIRST_SLICE
+        self.patience, self.slice = patience, SLICE
 
     @property
     def ahead(self) -> Strategy | None:
@@ -66,6 +93,17 @@ class Portfolio:
         if self.winner is not None:
             return self.winner.run(deadline, judge, progress)
         stuck: set[int] = set()
+        if self.attack is None:
+            self.attack = Attack(self.question)
+            first = self._make() if self.waiting else None
+            if isinstance(first, Search):  # what it looks at compiles nothing; its program compiles during the attack
+                first.look()
+                if not first.open:
+                    self.winner = first
+                    return "closed"
+                first.ready(time.monotonic())
+        if self.attack.run(deadline, judge, progress=None, calls=FIRST_CALLS) == "unsafe":
+            return "unsafe"
         while time.monotonic() < deadline:
             turns = [s for _, s in self.searches if id(s) not in stuck]
             if self.waiting and (fresh := self._make()) is not None:
@@ -78,6 +116,8 @@ class Portfolio:
             alone = len(turns) == 1 and not self.waiting
             for search in turns:
                 share = self.slice * (FAVOUR if search is best else 1.0)
+                if self.patience:
+                    share, self.patience = self.patience, 0.0
                 end = deadline if alone else min(deadline, time.monotonic() + share)
                 outcome = search.run(end, judge, progress)
                 if outcome in ("closed", "unsafe"):
@@ -87,6 +127,8 @@ class Portfolio:
                     stuck.add(id(search))
                 if time.monotonic() >= deadline:
                     break
+            if self.attack.run(min(deadline, time.monotonic() + ATTACK * self.slice), judge) == "unsafe":
+                return "unsafe"
             self.slice *= 2
         return "time"
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from axiom_jax.verification.search.margins import Question
 
-Judge = Callable[[int, np.ndarray], bool]  # case, float32 point (inputs,): whether it is unsafe in exact arithmetic
+# case, point (inputs,) of float32 numbers or of Fractions: whether it is unsafe in exact arithmetic
+Judge = Callable[[int, "Sequence[Any] | np.ndarray"], bool]
 
 
 class Strategy(Protocol):

@@ -17,10 +17,13 @@ class Multipliers:
     Args:
         slopes: by number of site, the slope of the lower line of every neuron, (atoms refuted, neurons) float64.
         betas: for every neuron split on the path to the leaf, (atoms refuted, splits) float64 ≥ 0, root first.
+        weights: (disjuncts, atoms of the case) float64 ≥ 0: a disjunct is refuted by this sum of its atoms; all 0: the
+            leaf is empty. None: the chosen atom alone.
     """
 
     slopes: dict[int, Any]
     betas: Any
+    weights: Any = None
 
 
 @dataclass
@@ -30,10 +33,11 @@ class Tree:
     Args:
         split: the input a node halves, or the neuron it splits; or -1.
         site: which value that neuron belongs to, by its number in `plan.sites`; `INPUT` where an input is halved.
-        at: where a neuron is split: the lower child has z ≤ at, the upper one z ≥ at.
+        at: where a neuron, or an input of `cuts`, is split: the lower child has z ≤ at, the upper one z ≥ at.
         child: its lower half (the upper one follows), or -1.
         choice: for a leaf, the atoms it refutes, one a disjunct; None for what is open or split.
         multipliers: of leaves that have them.
+        cuts: nodes whose input is split at `at`, not in the middle.
     """
 
     cases: int
@@ -43,6 +47,7 @@ class Tree:
     child: list[int] = field(default_factory=list)
     choice: list[tuple[int, ...] | None] = field(default_factory=list)
     multipliers: dict[int, Multipliers] = field(default_factory=dict)
+    cuts: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._grow(self.cases)
@@ -63,6 +68,18 @@ class Tree:
         for node, dimension, child in zip(nodes.tolist(), inputs.tolist(), children.tolist(), strict=True):
             self.split[node], self.child[node] = dimension, child
         return children
+
+    def cut(self, nodes: np.ndarray, inputs: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Split nodes at values of inputs (x ≤ at, x ≥ at); returns the number of each lower part."""
+        children = self.halve(nodes, inputs)
+        for node, value in zip(nodes.tolist(), at.tolist(), strict=True):
+            self.at[node] = float(value)
+            self.cuts.add(node)
+        return children
+
+    def place(self, node: int, low: float, high: float) -> float:
+        """Where an input is split of which a node has the interval [low, high]."""
+        return self.at[node] if node in self.cuts else (low + high) / 2
 
     def part(
         self, nodes: Sequence[int], sites: Sequence[int], neurons: Sequence[int], at: Sequence[float]
@@ -110,9 +127,9 @@ class Tree:
             if self.site[node] != INPUT:
                 found[child] = found[child + 1] = (low, high)
                 continue
-            middle = (low[split] + high[split]) / 2
+            place = self.place(node, low[split], high[split])
             lower_hi, upper_lo = high.copy(), low.copy()
-            lower_hi[split], upper_lo[split] = middle, middle
+            lower_hi[split], upper_lo[split] = place, place
             found[child] = (low, lower_hi)
             found[child + 1] = (upper_lo, high)
         return found
