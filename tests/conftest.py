@@ -10,13 +10,29 @@ import pytest
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("AXIOM_VNNCOMP", str(ROOT.parent / "shared" / "data" / "vnncomp"))
 
-hypothesis.settings.register_profile("dev", max_examples=25, deadline=None)
-hypothesis.settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+SLOW = [hypothesis.HealthCheck.too_slow]  # a busy machine is no fault of a test
+hypothesis.settings.register_profile(
+    "quick", max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=SLOW
+)
+hypothesis.settings.register_profile("thorough", max_examples=300, deadline=None)
+hypothesis.settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden files instead of comparing with them")
+
+
+@pytest.hookimpl(tryfirst=True)  # before slow tests are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the parameters of a test marked `sweep(n)`, and of the tests of a module marked `thin(n)`, one in n is tested
+    always, the others where slow tests are."""
+    met: dict[str, int] = {}
+    for item in items:
+        for mark, group in (("sweep", item.nodeid.partition("[")[0]), ("thin", item.nodeid.partition("::")[0])):
+            if (found := item.get_closest_marker(mark)) is not None:
+                met[group] = met.get(group, -1) + 1
+                if met[group] % found.args[0]:
+                    item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -138,6 +138,7 @@ def test_parameters_of_a_layer_and_of_a_model():
     assert shapes == [(2,), (3,), (3, 2), (4, 3)]
 
 
+@pytest.mark.slow
 @promise("Custom layers, parameters of a layer")
 def test_custom_layers_are_verified_and_exported_like_the_built_in_ones(tmp_path):
     def scaled(x):
@@ -277,6 +278,7 @@ def test_modes(mode):
     assert result.passed and result.mode == mode
 
 
+@pytest.mark.slow
 @promise("Properties")
 def test_every_property_by_name_is_answered():
     net = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 2))
@@ -432,6 +434,7 @@ def test_a_data_loader_is_deterministic_and_goes_on_where_it_stopped():
     np.testing.assert_array_equal(next(iter(other))[0], first[1])
 
 
+@pytest.mark.slow
 @promise("Gradients")
 def test_gradients_of_anything():
     layers = nn.Conv(1, 2, (3, 3)), nn.BatchNorm(2), nn.gelu, nn.Flatten(), nn.Dense(32, 3)
@@ -487,6 +490,7 @@ def test_compile_for_a_backend(backend):
     assert compiled.record["requested"] == backend and compiled.record["used"]
 
 
+@pytest.mark.sweep(3)
 @promise("Backends")
 @pytest.mark.parametrize("backend", ["npu", "dsp", "fpga", "rocm"])
 def test_an_absent_backend_says_what_it_needs(backend):
@@ -513,6 +517,7 @@ def test_precompile_and_profile():
     assert "FLOP" in table and "0_Dense" in table
 
 
+@pytest.mark.slow
 @promise("Speed")
 def test_speed_is_compared_with_peers_by_scripts_that_start():
     for script in ("inference_vs_pytorch.py", "training_vs_pytorch.py"):
@@ -520,6 +525,7 @@ def test_speed_is_compared_with_peers_by_scripts_that_start():
         assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.sweep(2)
 @promise("Mixed precision")
 @pytest.mark.parametrize("precision", ["bfloat16", "mixed"])
 def test_mixed_precision_keeps_float32_parameters(blobs, precision):

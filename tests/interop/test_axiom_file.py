@@ -121,6 +121,7 @@ def drawn(chain, inputs, name):
     return Model(chain, params, Signature(inputs, (("y", ("batch", *y.shape[1:]), "float32"),)), name)
 
 
+@pytest.mark.slow
 @hypothesis.given(sequentials())
 def test_random_sequentials_come_back_bit_equal(model):
     content = pack(model)

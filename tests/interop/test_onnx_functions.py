@@ -222,11 +222,13 @@ def check(case: Case, path: Path) -> None:
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1.0, float(np.max(np.abs(b), initial=0))))
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_to_onnx_and_back(name: str, tmp_path: Path):
     check(FUNCTIONS[name], tmp_path / "f.onnx")
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer_to_onnx_and_back(name: str, tmp_path: Path):
     check(LAYERS[name](), tmp_path / "f.onnx")

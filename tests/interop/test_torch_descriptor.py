@@ -319,6 +319,7 @@ def survive(seed: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_mutated_descriptors_never_raise_anything_else():
     assert sum(survive(seed) for seed in range(30)) > 10
 

@@ -148,6 +148,7 @@ def largest_difference(ours: Any, theirs: Any) -> float:
     return max(float(np.abs(a - b).max()) for a, b in pairs)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", MODULES)
 def test_modules_equal_pytorch(name: str):
     make, shape = MODULES[name]
@@ -196,6 +197,7 @@ def test_embedding_with_several_inputs():
         assert largest_difference(model(ids.numpy(), mask.numpy()), module(ids, mask)) <= TOLERANCE
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", ["cnn", "lstm", "transformer"])
 def test_gradients_equal_pytorch(name: str):
     make, shape = MODULES[name]

@@ -133,6 +133,7 @@ def test_archives_of_exported_programs(folder: Path):
     compare(from_pytorch(folder / "net.pt2", layout="NHWC"), channels_last=True)
 
 
+@pytest.mark.slow
 def test_archives_of_programs_with_sizes_and_constants(tmp_path: Path):
     class Net(nn.Module):
         def __init__(self) -> None:

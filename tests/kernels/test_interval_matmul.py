@@ -127,6 +127,7 @@ TILED = {
 SHAPES = st.sampled_from([(1, 1, 1), (17, 129, 130), (9, 300, 5)])  # within and past the tiles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", TILED)
 @given(shape=SHAPES, known=st.booleans(), name=st.sampled_from(["ordinary", "cancelling"]), seed=st.integers(0, 999))
 @settings(max_examples=20, deadline=None, derandomize=True)

@@ -118,6 +118,7 @@ def test_sides_that_do_not_fit_are_refused_with_a_fix_that_works(name: str) -> N
     Sequential(case.mended(), input_shape=case.shapes[0])
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", FIRST)
 def test_gradients_are_finite_differences(name: str) -> None:
     """Along one direction in parameters and input together."""
@@ -143,6 +144,7 @@ def test_gradients_are_finite_differences(name: str) -> None:
     np.testing.assert_allclose(slope, difference, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", FIRST)
 def test_interval_bounds_contain_the_outputs(name: str) -> None:
     case = CASES[name]

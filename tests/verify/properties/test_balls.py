@@ -12,6 +12,8 @@ from axiom_jax.verification.properties.balls import ByBall, _cut, _highest, _imp
 from axiom_jax.verification.property import Atom
 from axiom_jax.verification.regions import L1, L2
 
+pytestmark = pytest.mark.thin(2)
+
 numbers = st.fractions(-8, 8, max_denominator=64)
 vectors = st.lists(numbers, min_size=3, max_size=3)
 

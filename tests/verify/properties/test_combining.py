@@ -18,6 +18,8 @@ from axiom_jax.verification.properties.scope import MODES, Place
 from axiom_jax.verification.property import Atom
 from axiom_jax.verification.search.decide import unsafe
 
+pytestmark = pytest.mark.thin(2)
+
 LINE = ax.Box([0.0], [1.0])  # the model below is (x, 1 − x)
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 import axiom_jax as ax
 from axiom_jax import nn
 
+pytestmark = pytest.mark.thin(2)
+
 BOX = ax.Box([0, 0], [1, 1])
 
 

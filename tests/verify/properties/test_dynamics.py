@@ -8,6 +8,8 @@ import pytest
 import axiom_jax as ax
 from axiom_jax import nn
 
+pytestmark = pytest.mark.thin(2)
+
 START = ax.Box([-1, -1], [1, 1])
 CONTROLLER = ax.Sequential(nn.Dense(2, 3), nn.relu, nn.Dense(3, 2), seed=1)
 TURN = np.array([[0.63, -0.14], [0.14, 0.63]], np.float32)

@@ -7,6 +7,8 @@ import pytest
 import axiom_jax as ax
 from axiom_jax import nn
 
+pytestmark = pytest.mark.thin(2)
+
 NET = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 2), seed=1)
 HALF = jax.tree.map(lambda a: a.astype(jnp.float16).astype(jnp.float32), NET)
 BOX = ax.Box(-1, 1)

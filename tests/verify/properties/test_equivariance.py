@@ -7,6 +7,8 @@ import pytest
 
 import axiom_jax as ax
 
+pytestmark = pytest.mark.thin(2)
+
 KEYS = jax.random.split(jax.random.key(0), 3)
 A, B, C = (jax.random.normal(k, s) for k, s in zip(KEYS, ((2, 5), (5, 5), (5, 2)), strict=True))
 BOX = ax.Box(np.zeros((4, 2)), np.ones((4, 2)))

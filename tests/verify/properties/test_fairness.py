@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 import axiom_jax as ax
 from axiom_jax.verification.properties.groups import clopper_pearson, newcombe, wilson
 
+pytestmark = pytest.mark.thin(2)
+
 BOX = ax.Box([0] * 6, [1] * 5 + [3])  # a one-hot protected attribute, a one-hot group of three, a whole number
 FAIR = ax.IndividualFairness([0, 1], categorical=[[2, 3, 4]], integers=[5])
 

@@ -21,6 +21,8 @@ from axiom_jax.verification.lipschitz_bounds import (
 )
 from axiom_jax.verification.search.margins import Subject
 
+pytestmark = pytest.mark.thin(2)
+
 BOX = ax.Box([-1, -1], [1, 1])
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import axiom_jax as ax
 from axiom_jax import nn
 
+pytestmark = pytest.mark.thin(2)
+
 BOX = ax.Box([-1] * 3, [1] * 3)
 
 

@@ -11,6 +11,8 @@ import axiom_jax as ax
 from axiom_jax import nn
 from axiom_jax.verification.proof.binding import check_certificate
 
+pytestmark = pytest.mark.thin(2)
+
 RELU = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 2), nn.relu, seed=1)
 SOFTMAX = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 3), nn.softmax, seed=1)
 X = np.random.default_rng(0).uniform(0, 1, (5, 2)).astype(np.float32)

@@ -6,6 +6,8 @@ import pytest
 
 import axiom_jax as ax
 
+pytestmark = pytest.mark.thin(2)
+
 
 def identity(x):
     return x

@@ -10,6 +10,8 @@ from axiom_jax import nn
 from axiom_jax.verification.properties.reading import scope_of
 from axiom_jax.verification.properties.scope import MODES
 
+pytestmark = pytest.mark.thin(2)
+
 NET = ax.Sequential(nn.Dense(4, 3))
 X = np.arange(24, dtype=np.float32).reshape(6, 4)
 QUICK = MODES["quick"]

@@ -8,6 +8,8 @@ import pytest
 import axiom_jax as ax
 from axiom_jax import nn
 
+pytestmark = pytest.mark.thin(2)
+
 ROW = np.array([[0.75, 0.0, 0.25]], np.float32)  # of the identity: margin 1/2; radii 1/4 (inf), 1/√8 (2), 1/2 (1)
 SOFTMAX = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 3), nn.softmax, seed=1)
 

@@ -8,6 +8,8 @@ import pytest
 from axiom_jax.verification.properties.tails import tail_of
 from axiom_jax.verification.search.margins import Subject
 
+pytestmark = pytest.mark.thin(2)
+
 W = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 
 
