@@ -11,6 +11,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 NEEDS = re.compile(r"^<!-- needs: (.*) -->$", re.M)  # modules without which a page's blocks are skipped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text())], ids=lambda p: p.name)
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     for needed in NEEDS.findall(page.read_text()):

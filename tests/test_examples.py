@@ -43,6 +43,7 @@ def test_a_property_of_an_onnx_file_is_certified(files):
     assert ax.check_certificate(files / "out.cert", ax.load_model(files / "net.axiom")).accepted
 
 
+@pytest.mark.slow
 def test_a_property_that_fails_and_bad_input_have_their_exit_status(files):
     done = run("certify_onnx.py", files, "net.onnx", "fails.vnnlib")
     assert done.returncode == 1 and json.loads(done.stdout)["verdict"] == "refuted"
@@ -50,6 +51,7 @@ def test_a_property_that_fails_and_bad_input_have_their_exit_status(files):
     assert done.returncode == 2 and "nowhere.onnx" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_jax_model_is_trained_certified_and_packed(tmp_path):
     done = run("certify_jax.py", tmp_path, "--points", 3, "--eps", "0.05", "--epochs", 25)
     assert done.returncode == 0, done.stderr

@@ -17,6 +17,8 @@ from axiom_jax import nn
 from axiom_jax._errors import AxiomError, ShapeError
 from axiom_jax._model_train import apply_train
 
+pytestmark = pytest.mark.thin(2)
+
 KEY = jax.random.key(3)
 X = jax.random.normal(jax.random.key(0), (6, 4)) * 2 + 1
 
@@ -34,6 +36,7 @@ def like(a: Any, b: Any) -> None:
     assert [of(leaf) for leaf in jax.tree.leaves(a)] == [of(leaf) for leaf in jax.tree.leaves(b)]
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.integers(2, 9), st.integers(0, 1000))
 def test_running_statistics_move_by_the_formula(rows: int, seed: int) -> None:

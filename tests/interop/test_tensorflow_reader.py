@@ -28,6 +28,8 @@ net.save("net.keras")
 net.export("saved", verbose=False)
 open("net.tflite", "wb").write(tf.lite.TFLiteConverter.from_saved_model("saved").convert())
 from axiom_jax.interop.tensorflow_reader import from_tensorflow
+
+pytestmark = pytest.mark.thin(2)
 assert np.allclose(from_tensorflow(net)(x), net(x), atol=1e-5)  # a model in memory
 """
 

@@ -211,6 +211,7 @@ def test_stacks_that_fit_have_the_proved_shapes(data: st.DataObject) -> None:
         assert jax.eval_shape(chain, params, jax.ShapeDtypeStruct((batch, *start), "float32")).shape == (batch, *end)
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(st.data())
 def test_stacks_that_fit_run(data: st.DataObject) -> None:

@@ -36,6 +36,7 @@ def summary(ran: tuple[Path, int]) -> dict:
     return json.loads((ran[0] / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_certificate_is_accepted(ran: tuple[Path, int], summary: dict) -> None:
     out, status = ran
     assert status == 0

@@ -15,12 +15,15 @@ from axiom_jax.targets import conforming
 from axiom_jax.targets.choosing import host
 from axiom_jax.targets.compiling import compile
 
+pytestmark = pytest.mark.thin(2)
+
 PLUGINS = {"lammps_jax_pjrt_cpu": "pjrt:lammps_jax_pjrt_cpu", "xla_plugins.xla_cpu_pjrt": "pjrt:xla_cpu_pjrt"}
 
 
 SOME = ["cnn", "softmax", "comparisons"]
 
 
+@pytest.mark.slow
 def test_xla_passes():
     found = ax.conformance("xla", nets=SOME)
     assert found.passed and bool(found), str(found)

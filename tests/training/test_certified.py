@@ -17,6 +17,8 @@ from axiom_jax.model import Model, Sequential
 from axiom_jax.training.certified import CertifiedLoss, Schedule, margins, train_certified, worst_logits
 from axiom_jax.verification.domains.interval import Interval
 
+pytestmark = pytest.mark.thin(2)
+
 MODEL = Sequential(nn.Dense(6, 8), nn.relu, nn.Dense(8, 3))
 
 
@@ -176,6 +178,7 @@ def test_beta_mixes_the_bounds() -> None:
     assert start == pytest.approx(float(_plain(params, x, labels)), rel=1e-4)  # ε = 0
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("make", [ax.ibp_loss, ax.crown_ibp_loss])
 def test_certified_training_certifies(make) -> None:
     x, labels = _blobs()

@@ -11,6 +11,8 @@ from axiom_jax._errors import AxiomError
 from axiom_jax._program import build
 from axiom_jax.verification.domains.interval import Interval, bounds
 
+pytestmark = pytest.mark.thin(2)
+
 MODEL = ax.Sequential(
     nn.Dense(3, 8), nn.BatchNorm(8), nn.relu, nn.Dropout(0.3), nn.Dense(8, 8), nn.tanh, nn.Dense(8, 2)
 )

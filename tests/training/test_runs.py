@@ -17,6 +17,8 @@ import axiom_jax as ax
 from axiom_jax import nn
 from axiom_jax._errors import AxiomError
 
+pytestmark = pytest.mark.thin(2)
+
 PROGRAM = Path(__file__).with_name("runs_program.py")
 
 

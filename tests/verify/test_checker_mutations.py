@@ -19,6 +19,8 @@ import mpmath
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.thin(2)
+
 checker = build.load_checker()
 Mutant = tuple[str, dict[str, Any], bool]  # class, payload, whether it must be rejected whatever it claims
 

@@ -41,6 +41,7 @@ def executed(budget):
     return ax.Tested(budget.points)
 
 
+@pytest.mark.slow
 def test_passed_needs_a_proof_of_everything():
     result = ax.verify(NET, [ax.Bounded(-9, 9), ax.Robust("0.001")], data=X, region=BOX, mode="quick")
     assert result.passed and len(result) == 3 and result.counts == {"proved": 3}

@@ -30,6 +30,7 @@ SAMPLE = [*[s for s in theorems.TRUE if s.text not in theorems.OPEN][::4], *theo
 SAMPLE = list({s.text: s for s in SAMPLE}.values())
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("statement", SAMPLE, ids=name)
 def test_theorem_is_proved(statement):
     derivation = proof_of(statement)

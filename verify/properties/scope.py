@@ -44,7 +44,7 @@ class Budget:
 
 
 MODES = {
-    "quick": Budget(2.0, 20.0, 1_000, 10),
+    "quick": Budget(5.0, 20.0, 1_000, 10),
     "standard": Budget(10.0, 60.0, 10_000, 100),
     "thorough": Budget(60.0, 600.0, 100_000, 1_000),
     "exhaustive": Budget(float("inf"), 3600.0, 1_000_000, None),

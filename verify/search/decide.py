@@ -117,6 +117,8 @@ def _decided(
         "stuck": f"{search.open} boxes are left that cannot be split any more: the margin is zero to rounding",
     }
     reason = f"interrupted: {search.open} boxes left open" if failure else reasons[outcome]
+    if failure is None and (said := getattr(search, "trusted", None)):
+        return replace(decision, verdict=Claimed(None, f"{said}; a proof was not found: {reason}"))
     return replace(decision, verdict=Unknown(reason, bound, timed_out=outcome == "time" and failure is None))
 
 

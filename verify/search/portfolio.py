@@ -85,6 +85,11 @@ class Portfolio:
         return self.ahead.worst if self.ahead else float("-inf")
 
     @property
+    def trusted(self) -> str | None:
+        """What a solver says of all that is open, unproved; None if none says anything."""
+        return next((said for _, s in self.searches if (said := getattr(s, "trusted", None))), None)
+
+    @property
     def leaves(self) -> int:
         return self.ahead.leaves if self.ahead else 0
 

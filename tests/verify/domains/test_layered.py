@@ -76,6 +76,7 @@ def encloses(box, y):
     return np.all(y >= np.asarray(box.lo) - slack) and np.all(y <= np.asarray(box.hi) + slack)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("name", NETS)
 @settings(max_examples=3, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([1.0, 0.2, 0.01]), st.sampled_from([0, 0.5]))
@@ -112,6 +113,7 @@ def test_choosing_lines_tightens_and_never_loosens():
     assert np.mean(better.hi - better.lo) < 0.95 * np.mean(plain.hi - plain.lo)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", ["dense", "attention"])
 def test_the_pass_upwards_is_the_derivative_of_the_bound(name):
     """Against automatic differentiation of the fused backward pass."""

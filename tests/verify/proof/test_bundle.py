@@ -262,6 +262,7 @@ def test_files_that_are_none(tmp_path, bundle):
         bundle_of(path.read_bytes(), "here")
 
 
+@pytest.mark.slow
 def test_questions_that_no_file_holds_are_given_again():
     linear = lambda x: jnp.concatenate([x, -x], 1)
     asked = [ax.Custom(grows), ax.Equivalent(linear, "0.5")]
@@ -317,6 +318,7 @@ def test_nothing_else_is_read(value):
         decode(value)
 
 
+@pytest.mark.slow
 def test_no_bit_of_the_archive_is_left_to_choose(tmp_path):
     model = ax.Sequential(nn.Dense(2, 2), nn.relu)
     result = ax.verify(model, ax.Bounded(0, 1000), region=ax.Box(-1, 1), mode="quick")

@@ -45,6 +45,7 @@ def test_avoids_is_refuted_by_a_run():
     assert any(np.all((0.2 <= s) & (s <= 0.3)) for s in states)
 
 
+@pytest.mark.slow
 def test_reaches_after_some_steps():
     states = runs(2)
     radius = np.abs(states).max((1, 2))
@@ -62,6 +63,7 @@ def test_within_is_less_than_after():
         ax.Reaches(ax.Box([1], [None]), 1, within=flip)
 
 
+@pytest.mark.slow
 def test_lyapunov_of_a_norm():
     norm = lambda x: jnp.abs(x).sum()
     hole = ax.Box(-0.25, 0.25)
@@ -105,6 +107,7 @@ def test_bad_loops_are_named():
 BALLS = [ax.L2("0.5", [0, 0]), ax.L1("0.5", [0, 0]), ax.Box([-0.5, -0.5], [0.5, 0.5], hi_open=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region", BALLS, ids=["L2", "L1", "open"])
 def test_goals_forbidden_and_left_out_sets_are_boxes_with_their_border(region):
     """x to x / 2 does not bring the unit box into the ball, though it does into the box around it."""

@@ -19,6 +19,7 @@ def only(other, tolerance):
     return item
 
 
+@pytest.mark.slow
 def test_a_rounded_model_is_near_and_not_the_same():
     assert only(HALF, "0.01").verdict == "proved"
     item = only(HALF, "0.00001")

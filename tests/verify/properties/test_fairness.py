@@ -40,6 +40,7 @@ def decisions_differ(model):
     return False
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(st.integers(0, 10**6), st.sampled_from([0.05, 0.3, 1.0]))
 def test_agrees_with_enumeration(seed, protected):
@@ -75,6 +76,7 @@ def test_whole_numbers_are_asked_one_by_one_where_fractions_are_unfair():
     assert verdict(ax.IndividualFairness(0, integers=[1], **asked)) == "proved"
 
 
+@pytest.mark.slow
 def test_eps_tolerance_and_threshold():
     region = ax.Box([0, 0], [1, 1])
     model = lambda x: x @ np.array([[0.25], [1.0]], np.float32)
@@ -159,6 +161,7 @@ def test_shares_of_a_region_are_bounded():
     assert gap < 0.05 or (item.verdict == "unknown" and "it is not shown" in item.reason)
 
 
+@pytest.mark.slow
 def test_whole_numbers_move_by_whole_steps():
     """Neighbouring years differ by 1 in the output: eps below 1 moves no year, eps = 1 the next, eps = 2.5 two."""
     region, years = ax.Box([0, 0], [1, 3]), lambda x: x[:, 1:2] + 0 * x[:, :1]

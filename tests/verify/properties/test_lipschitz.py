@@ -95,6 +95,7 @@ def test_a_small_net_is_bounded_tightly_over_a_region_and_everywhere():
     assert ax.verify(model, ax.GlobalLipschitz(round(1.2 * everywhere, 3)), region=BOX).passed
 
 
+@pytest.mark.slow
 def test_gradients_of_smooth_and_of_several_outputs():
     model = lambda x: jnp.stack([2 * x[:, 0] - x[:, 1], jax.nn.relu(x[:, 0])], 1)
     verdict = lambda prop: ax.verify(model, prop, region=BOX).items[0].verdict

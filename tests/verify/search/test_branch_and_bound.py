@@ -71,6 +71,7 @@ def margins_at(question, points):
     return np.asarray(jax.vmap(lambda x: question.program.evaluate(given_, x)[0])(points.astype(np.float32)))
 
 
+@pytest.mark.slow
 def test_a_chain_is_bounded_as_the_passes_written_out():
     question = asked(3)
     loops = bounding(question)
@@ -102,6 +103,7 @@ def made(curved):
     return question, bounding(question)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("curved", [False, True])
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**6))
@@ -139,6 +141,7 @@ def accepted(question, proof):
     return checker.check(made.to_bytes())
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("make", [
     lambda q: Search(q, width=16), lambda q: Search(q, width=16, clip=True), lambda q: DeviceSearch(q, width=16),
 ], ids=["halved", "cut", "on the device"])  # fmt: skip
@@ -169,6 +172,7 @@ def cramped(question):
     return search
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("make", [lambda q: Search(q, width=16, clip=True), cramped], ids=["host", "device"])
 def test_an_open_search_covers_its_region_and_goes_on_from_its_tree(make):
     question = asked(3, shift=0.2)

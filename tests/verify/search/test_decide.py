@@ -69,6 +69,7 @@ def test_verdicts_agree_with_dense_sampling(seed, tmp_path):
     assert decision.to_dict()["vnncomp"] == "sat"
 
 
+@pytest.mark.slow
 def test_a_tie_is_never_proved_closed_and_can_be_proved_strict():
     """y = relu(x0) attains 0: `y <= 0` is reachable, `y < 0` is not."""
     relu = lambda _, x: jax.nn.relu(x)
@@ -117,6 +118,7 @@ def test_out_of_time_is_unknown_and_says_what_is_left():
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.slow
 def test_ctrl_c_gives_the_best_bound_known():
     def interrupt(stage, bound, boxes, left):
         if stage == "search":

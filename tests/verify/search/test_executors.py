@@ -206,6 +206,7 @@ def test_a_journal_of_something_else_is_refused(tmp_path):
     held.close()
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
     asked = question(HOLDS)
     judge, boxes = judge_of(asked), []
@@ -224,7 +225,7 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
     assert outcome == "closed" and whole(search.ahead, asked)
     with scaled(asked, narrow) as search:
         search.run(time.monotonic() + 60, judge)
-    assert boxes[0] >= 20 and sum(boxes) <= search.boxes + 2  # nothing but the batch in hand was done twice
+    assert boxes[0] >= 20 and sum(boxes) <= search.boxes + 16  # nothing but first looks and the batch in hand twice
     with scaled(asked, narrow, journal=tmp_path / "j") as search:
         assert search.run(time.monotonic() + 60, judge) == "closed" and search.boxes == 0
 

@@ -113,6 +113,7 @@ def inside(search, splits, points):
     return keep, np.asarray(margins)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("seed", range(2))
 def test_verdicts_agree_with_all_sign_patterns(seed):
     params = draw(seed)
@@ -131,6 +132,7 @@ def test_verdicts_agree_with_all_sign_patterns(seed):
     assert outcome == "unsafe" and found[-1][0] <= lowest[0] + 0.02
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(("apply", "params"), [(network, draw(5)), (curved, ())], ids=["relu", "curved"])
 def test_bounds_of_parts_hold_at_samples_and_steps_only_help(apply, params):
     search = NeuronSearch(pose(Subject(apply, params, SPECS), unsafe_below(0, 0)))
