@@ -46,7 +46,7 @@ def verify(
         properties: one or several, such as `ax.Robust("2/255")`.
         data: x (rows, ...), (x, labels) or an `ax.DataLoader`: regions around rows, and what is tested on data.
         region: where claims are made: `ax.Box(0, 1)`; `ax.Linf(0.01)` stands for a ball around each row of data.
-        mode: "quick" (2 s of search a claim, 10 rows of data, 1,000 executed points where something is tested),
+        mode: "quick" (5 s of search a claim, 10 rows of data, 1,000 executed points where something is tested),
             "standard" (10 s, 100 rows, 10,000 points), "thorough" (60 s, 1,000 rows, 100,000 points) or
             "exhaustive" (until it is decided, all rows, 1,000,000 points). Compilation is not counted. Every proof is
             checked: 20 s, 60 s, 600 s and 3600 s at most.
