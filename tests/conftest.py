@@ -1,14 +1,18 @@
 """What all tests share: golden files, hypothesis profiles, and where the benchmark data is."""
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
+import jax
 import pytest
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("AXIOM_VNNCOMP", str(ROOT.parent / "shared" / "data" / "vnncomp"))
+
+MAPPED = 6000  # of 65,530 that Linux allows; about 3 GB of programs
 
 SLOW = [hypothesis.HealthCheck.too_slow]  # a busy machine is no fault of a test
 hypothesis.settings.register_profile(
@@ -33,6 +37,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 met[group] = met.get(group, -1) + 1
                 if met[group] % found.args[0]:
                     item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_are_dropped() -> Iterator[None]:
+    """A worker meets thousands of compiled programs, which JAX keeps for good: they are dropped where they pile up."""
+    yield
+    mapped = Path("/proc/self/maps")  # every program maps some memory, and there is a limit
+    if mapped.exists() and mapped.read_bytes().count(b"\n") > MAPPED:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

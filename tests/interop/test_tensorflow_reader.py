@@ -28,8 +28,6 @@ net.save("net.keras")
 net.export("saved", verbose=False)
 open("net.tflite", "wb").write(tf.lite.TFLiteConverter.from_saved_model("saved").convert())
 from axiom_jax.interop.tensorflow_reader import from_tensorflow
-
-pytestmark = pytest.mark.thin(2)
 assert np.allclose(from_tensorflow(net)(x), net(x), atol=1e-5)  # a model in memory
 """
 
@@ -47,6 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("file", ["saved", "net.tflite"])
+@pytest.mark.slow
 def test_models_equal_tensorflow(file: str, folder: Path):
     data = np.load(folder / "data.npz")
     model = from_tensorflow(folder / file)

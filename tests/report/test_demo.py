@@ -52,6 +52,7 @@ def test_every_certificate_is_accepted(ran: tuple[Path, int], summary: dict) -> 
     )
 
 
+@pytest.mark.slow
 def test_summary_adds_up(ran: tuple[Path, int], summary: dict) -> None:
     assert {"accuracy", "certified", "refuted", "open", "certificates", "accepted", "seconds"} <= set(summary)
     assert 0.5 < summary["accuracy"] <= 1 and summary["seconds"] > 0 and not summary["interrupted"]

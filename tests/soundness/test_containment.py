@@ -317,11 +317,12 @@ WHOLE = {
 }  # fmt: skip
 
 
-HEAVY = ("activations", "gradient of cross entropy")  # to compile
+HEAVY = {name: pytest.mark.slow for name in ("softmax", "layer norm")}  # to compile
+HEAVY |= {name: pytest.mark.campaign for name in ("activations", "gradient of cross entropy")}
 
 
 @pytest.mark.sweep(3)
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.campaign) if n in HEAVY else n for n in WHOLE])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=HEAVY.get(n, ())) for n in WHOLE])
 def test_whole_functions(name):
     """Models, losses and their derivatives: both bounds enclose, and linear ones are never looser than intervals."""
     function = WHOLE[name]

@@ -37,6 +37,7 @@ def test_onnxruntime_passes():
     assert found.passed, str(found)
 
 
+@pytest.mark.slow
 def test_openvino_passes():
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     found = ax.conformance("openvino", nets=SOME)
@@ -51,6 +52,7 @@ def test_every_net_passes(backend):
     assert {check.net for check in found} == {"scaled", *conforming.NETS}
 
 
+@pytest.mark.slow
 def test_iree_passes_on_a_net():
     pytest.importorskip("iree.compiler", reason="the extra iree is not installed")
     found = ax.conformance("iree", nets=["softmax"])

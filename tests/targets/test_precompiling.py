@@ -20,6 +20,7 @@ print(json.dumps(found.to_dict()))
 """
 
 
+@pytest.mark.slow
 def test_a_later_process_finds_the_programs(tmp_path):
     runs = [subprocess.run([sys.executable, "-c", CODE, str(tmp_path)], capture_output=True, text=True, timeout=120)
             for _ in range(2)]  # fmt: skip

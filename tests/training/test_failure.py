@@ -45,6 +45,7 @@ def test_forward_names_the_layer() -> None:
     assert "inf in" in str(error.got)
 
 
+@pytest.mark.slow
 def test_backward_names_the_layer() -> None:
     x = X.copy()
     x[3] = 0.0

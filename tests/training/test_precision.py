@@ -37,6 +37,7 @@ def test_computes_in_it_and_keeps_float32(precision: str) -> None:
     assert ("skipped" in result.history[-1]) == (precision != "bfloat16")
 
 
+@pytest.mark.slow
 def test_running_statistics_keep_their_precision() -> None:
     results = [ax.train(net(nn.BatchNorm(16)), (X, Y), epochs=2, lr=1e-5, precision=p, progress=False).model
                for p in ("float32", "bfloat16")]  # fmt: skip

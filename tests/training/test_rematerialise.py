@@ -29,7 +29,7 @@ def equal(a: object, b: object, tolerance: float = 1e-6) -> None:
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("every", [1, 2, 9])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 2, 9])
 def test_equal_outputs_gradients_and_statistics(every: int) -> None:
     made = ax.checkpoint(MODEL, every=every)
     assert made.layers == MODEL.layers and str(made.summary()) == str(MODEL.summary())
@@ -51,6 +51,7 @@ def test_bounds_are_the_same() -> None:
     equal(*found)
 
 
+@pytest.mark.slow
 def test_forward_mode_and_several_kinds_of_input() -> None:
     made = ax.checkpoint(MODEL)
     tangent = lambda m: jax.jvp(lambda x: m.apply_train(x, key=jax.random.key(0))[0], (X,), (X,))[1]

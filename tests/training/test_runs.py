@@ -51,6 +51,7 @@ def newest(folder: Path) -> int:
     return max((int(path.name) // 2 for path in folder.glob("*") if path.name.isdigit()), default=-1)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_run_ends_with_the_same_bits(tmp_path: Path, whole: ax.TrainingResult) -> None:
     folder, out = tmp_path / "run", tmp_path / "out.npy"
     for steps in (2, 12):  # killed as soon as there is a checkpoint of so many steps

@@ -393,12 +393,13 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     }
 
 
-def test_nothing_false_is_proved_or_claimed_and_engines_agree():
-    outcomes = [examined(seed, 0.3, full=False) for seed in range(40)]
+@pytest.mark.parametrize("count", [12, pytest.param(40, marks=pytest.mark.slow)])
+def test_nothing_false_is_proved_or_claimed_and_engines_agree(count):
+    outcomes = [examined(seed, 0.3, full=False) for seed in range(count)]
     bad = [(o.formula.text, o.said, o.broken, o.close) for o in outcomes if o.contradiction]
     assert not bad
     told = summary(outcomes)
-    assert told["smt"]["holds"] >= 8 and told["smt"]["refuted"] >= 8 and told["symbolic"]["holds"] >= 3
+    assert min(told["smt"]["holds"], told["smt"]["refuted"]) >= count // 5 and told["symbolic"]["holds"] >= count // 13
 
 
 def test_a_wrong_answer_would_be_noticed():

@@ -12,7 +12,7 @@ import jax
 
 _seconds = 0.0
 _count = 0
-_made: dict[Hashable, "Future[Any]"] = {}
+_made: dict[Hashable, "Future[None]"] = {}
 _workers = ThreadPoolExecutor(1, "compiling")
 
 
@@ -51,7 +51,11 @@ def compiled_before(key: Hashable, call: Callable[[], Any]) -> bool:
     True
     """
     if key not in _made:
-        _made[key] = _workers.submit(call)
+
+        def compiles() -> None:  # what is called may be large: it is not kept
+            call()
+
+        _made[key] = _workers.submit(compiles)
         return False
     return _made[key].done() and _made[key].exception() is None
 

@@ -32,6 +32,7 @@ def passed(net, lines, boxes, start, **options):
     return backward(planned, known, boxes, lines, start, len(planned.varying), **options)
 
 
+@pytest.mark.slow
 def test_the_functions_together_are_crown(net):
     planned, known, box, *_ = net
     boxes, lines = enclose(planned, known, box)

@@ -134,6 +134,7 @@ def test_starts_in_a_ball_are_not_those_of_its_box():
     assert item.verdict == "refuted" and sum(v * v for v in item.counterexample.inputs) <= 1
 
 
+@pytest.mark.slow
 def test_a_left_out_border_refutes_nothing():
     """At the end 1/2 of the hole, and nowhere outside of it, x keeps its size."""
     keeps = lambda x: x - jax.nn.relu(x - 0.5)

@@ -124,6 +124,7 @@ def test_derivatives_that_are_not_the_functions_prove_nothing(model):
         assert item.verdict in ("unknown", "refuted")
 
 
+@pytest.mark.slow
 def test_both_inputs_of_a_pair_lie_in_the_region():
     steep = lambda x: 8 * jax.nn.relu(-x)  # only left of the region
     (item,) = ax.verify(steep, ax.LocalLipschitz(1, norm="inf"), region=ax.Box([0], [None]), mode="quick")

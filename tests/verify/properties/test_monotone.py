@@ -66,6 +66,7 @@ def test_slopes_prove_what_signs_do_not():
     assert item.verdict == "refuted"
 
 
+@pytest.mark.slow
 def test_a_slope_of_zero_in_a_part_is_enough():
     model = lambda x: jax.nn.relu(x) - jax.nn.relu(x - 2)  # 0 below 0, then x
     assert ax.verify(model, ax.Monotone(0), region=ax.Box([-1], [1])).passed

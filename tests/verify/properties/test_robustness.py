@@ -64,6 +64,7 @@ def test_the_claim_says_to_what_balls_are_cut():
     assert "within [0, 1]" in found.verdict.certificate.text
 
 
+@pytest.mark.slow
 def test_targets_and_top_k():
     assert only(ax.Robust("0.3", target=1)).verdict == "proved"
     assert only(ax.Robust("0.3", target=2)).verdict == "refuted"

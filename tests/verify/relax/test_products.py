@@ -51,6 +51,7 @@ def test_the_ends_are_the_planes_of_mccormick():
         assert [float(part[0, 0]) for _, part in parts] == [at[1], at[0]] and float(constant[0]) == -at[0] * at[1]
 
 
+@pytest.mark.slow
 def test_operands_that_go_together_are_bounded_together():
     weights = jnp.float32([[2, 0.5], [0.5, 1]])
     program, values = build(lambda w, x: ((x + 1) * (w @ x)).sum(), weights, jnp.zeros(2))

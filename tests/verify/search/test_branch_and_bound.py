@@ -83,6 +83,7 @@ def test_a_chain_is_bounded_as_the_passes_written_out():
     assert (a.unstable == b.unstable).all()
 
 
+@pytest.mark.slow
 def test_scores_say_which_halving_helps():
     _, how = made(False)
     lo, hi = boxes_of(np.random.default_rng(4), 16)
@@ -103,9 +104,8 @@ def made(curved):
     return question, bounding(question)
 
 
-@pytest.mark.sweep(2)
-@pytest.mark.parametrize("curved", [False, True])
-@settings(max_examples=6, deadline=None)
+@pytest.mark.parametrize("curved", [pytest.param(False, marks=pytest.mark.slow), True])
+@settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_what_bounds_say_holds_at_points(curved, seed):
     """Values, bounds of neurons with few rows, and every region that is cut off."""
@@ -141,7 +141,7 @@ def accepted(question, proof):
     return checker.check(made.to_bytes())
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("make", [
     lambda q: Search(q, width=16), lambda q: Search(q, width=16, clip=True), lambda q: DeviceSearch(q, width=16),
 ], ids=["halved", "cut", "on the device"])  # fmt: skip
@@ -207,6 +207,7 @@ def test_an_unsafe_region_ends_with_a_judged_point_on_either_pool():
     assert judged
 
 
+@pytest.mark.slow
 def test_a_full_device_pool_spills_to_the_host_and_still_closes():
     question = asked(3, shift=0.2)
     search = cramped(question)

@@ -172,6 +172,7 @@ def test_leaves_that_a_checker_refuses_are_split_further(tmp_path):
     assert check_certificate(made).accepted
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_batch_and_goes_on():
     """A device that can hold eight boxes at once: the search finds that out and still closes."""
     params = draw(0)

@@ -250,6 +250,7 @@ def spread(asked, crew):
 
 
 @pytest.mark.parametrize(("threshold", "outcome"), [(HOLDS, "closed"), (FAILS, "unsafe")])
+@pytest.mark.slow
 def test_threads_with_a_device_each_find_the_same_verdict(threshold, outcome, monkeypatch):
     monkeypatch.setattr(distributed, "SHORT", 0.02)
     asked = question(threshold)
@@ -339,6 +340,7 @@ def all_up(crew, count):
     return crew.idle()
 
 
+@pytest.mark.slow
 def test_processes_that_die_are_started_again():
     crew = executors.Processes(pickle.dumps(Echo()), 2)
     try:
