@@ -20,8 +20,10 @@ from axiom_jax.verification.domains.layered import intermediate
 from axiom_jax.verification.domains.linear import Plan
 from axiom_jax.verification.proof.emit import neuron_tree
 from axiom_jax.verification.search.branching import candidates
+from axiom_jax.verification.search.frontier import open_nodes
 from axiom_jax.verification.search.leaves import piecewise_linear, solve
 from axiom_jax.verification.search.margins import Question
+from axiom_jax.verification.search.neuron_parts import Open, as_bytes, multiplications, outward, padded, pieces_of
 from axiom_jax.verification.search.optimised import (
     GRID,
     Batch,
@@ -45,38 +47,6 @@ MEMORY = 1.5e9  # bytes of the pool above which the search goes depth first
 WORK = 2e9  # multiplications of one step of a call: they take about half a second on two cores
 
 Bounds = Mapping[Var, Interval]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One disjunct of one case: case, the disjunct's number, and its atoms by their numbers among all of the case."""
-
-    case: int
-    disjunct: int
-    atoms: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Open:
-    """A subproblem that is not bounded yet.
-
-    Args:
-        piece, node: its numbers among the search's pieces and in its tree.
-        value: its bound so far. splits: root first.
-        choice, multiplier: what gave its bound, (rows, choices) uint8, of 255, and (rows, splits) float32, where
-            a split of its own has 0; None at the root.
-        slack: its bound must clear 0 by this much, relative to the thresholds.
-        unit: (splits,) how large the coefficients of the neurons were when they were split.
-    """
-
-    piece: int
-    node: int
-    value: float
-    splits: tuple[Split, ...]
-    choice: np.ndarray | None
-    multiplier: np.ndarray | None
-    slack: float
-    unit: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -126,12 +96,11 @@ class NeuronSearch:
     def __init__(self, question: Question, bounds: "Sequence[Bounds | None] | None" = None):
         self.question, self.layout = question, layout(question)
         self.given = list(bounds) if bounds is not None else [None] * len(question.lo)
-        self.pieces = [piece for c in range(len(question.lo)) for piece in _pieces(question, c)]
+        self.pieces = [piece for c in range(len(question.lo)) for piece in pieces_of(question, c)]
         self.rows = max(len(piece.atoms) for piece in self.pieces)
-        self.tree = Tree(len(self.pieces))  # its roots are the pieces
-        self.pool = [Open(k, k, -np.inf, (), None, None, SLACK) for k in range(len(self.pieces))]
         self.slack: dict[int, float] = {}  # of nodes that were taken up again
         self.finished: list[Open] = []  # nothing in them can be split, and yet they are not closed
+        self.resume(Tree(len(self.pieces)))  # its roots are the pieces
         self.boxes = 0
         self.begun: dict[int, dict[Var, Interval]] = {}  # bounds that time did not suffice for
         self.closed_bound = np.inf
@@ -141,6 +110,23 @@ class NeuronSearch:
         self.width = 1 << (max(int(fitting), 1).bit_length() - 1)  # one only, so that programs compile once
         self.cost = 0.0  # seconds of one step for one subproblem, as measured last
         self.fresh = True  # nothing is compiled yet
+
+    @property
+    def record(self) -> Tree:
+        """The tree that it goes on from: its roots are the disjuncts of all cases."""
+        return self.tree
+
+    def resume(self, tree: Tree) -> None:
+        """Take a tree up: its open nodes are what is left, as if nothing were known of them but their splits."""
+        if tree is not getattr(self, "tree", None):
+            self.slack = {}
+        lo, hi = (end[[piece.case for piece in self.pieces]] for end in (self.question.lo, self.question.hi))
+        fresh = lambda node: self.slack.get(node, SLACK)
+        self.tree, self.finished = tree, []
+        self.pool = [
+            Open(left.root, left.node, -np.inf, left.splits, None, None, fresh(left.node))
+            for left in open_nodes(tree, lo, hi)
+        ]
 
     @property
     def open(self) -> int:
@@ -185,6 +171,7 @@ class NeuronSearch:
 
     def proof(self) -> dict[str, Any] | str:
         """The `proof` part of a certificate of a closed search, or in words why it cannot be written."""
+        self._rooted(self._cases, np.inf)  # a tree that grew elsewhere has been taken up
         roots = [[(k, (p.disjunct,)) for k, p in enumerate(self.pieces) if p.case == case] for case in self._cases]
         return neuron_tree(self.question, self.tree, self.bounds, roots)
 
@@ -261,7 +248,7 @@ class NeuronSearch:
         count, start = len(threshold), time.monotonic()
         enough = np.full(self.width, -np.inf, np.float32)
         enough[:count] = threshold
-        batch = jax.tree.map(lambda a: _padded(a, self.width), batch)
+        batch = jax.tree.map(lambda a: padded(a, self.width), batch)
         steps = self._steps(self.width, steps, deadline)
         found = optimise(self.layout, self.question.values, self.question.spec, batch, steps, enough)
         found = jax.tree.map(np.asarray, found)
@@ -343,7 +330,7 @@ class NeuronSearch:
     def _tried(self, one: Batch, weights: dict[int, Any], worst: np.ndarray, value: np.ndarray) -> "_Tried":
         """Candidates for each of a batch of one row each, with bounds of both parts by one pass."""
         question, count = self.question, len(value)
-        one, weights, worst = jax.tree.map(lambda a: _padded(a, self.width), (one, weights, worst))
+        one, weights, worst = jax.tree.map(lambda a: padded(a, self.width), (one, weights, worst))
         given = self.layout, question.values, question.spec, one
         neuron, at, unit = (np.array(a) for a in candidates(*given, weights, worst, TRIED))
         quick = [split_bounds(*given, weights, neuron[:, k], at[:, k]) for k in range(neuron.shape[1])]
@@ -395,7 +382,7 @@ class NeuronSearch:
             splits = (*sub.splits, Split(site, neuron, at, sign))
             sparse = np.stack([self._sparse(splits, m) for m in part.multiplier]).astype(np.float32)
             bound = max(value, part.value)
-            below = Open(sub.piece, child + which, bound, splits, _bytes(part.choice), sparse, sub.slack, units)
+            below = Open(sub.piece, child + which, bound, splits, as_bytes(part.choice), sparse, sub.slack, units)
             if part.value > threshold:
                 self._record(below, part.row, part.choice[part.row], sparse[part.row], part.value)
             else:
@@ -469,11 +456,11 @@ class NeuronSearch:
             if sub.choice is not None:
                 choice[i] = sub.choice / np.float32(GRID)
         if fresh:
-            every = first_choice(self.layout, _padded(below, width), _padded(above, width))
+            every = first_choice(self.layout, padded(below, width), padded(above, width))
             choice[fresh] = np.asarray(every)[fresh][:, None]
-        lo, hi = _outward(question.lo[cases], question.hi[cases])
+        lo, hi = outward(question.lo[cases], question.hi[cases])
         whole = Batch(cases, atoms, lo, hi, below, above, cut, unit, choice, multiplier)
-        return jax.tree.map(lambda a: _padded(a, width), whole)
+        return jax.tree.map(lambda a: padded(a, width), whole)
 
     def _root(self, case: int) -> tuple[np.ndarray, np.ndarray]:
         """(neurons,) float32 ends of all sites over a whole case."""
@@ -484,7 +471,7 @@ class NeuronSearch:
         for case in sorted(set(cases) - self.roots.keys()):
             question, given = self.question, self.given[case]
             if given is None:
-                lo, hi = _outward(question.lo[case], question.hi[case])
+                lo, hi = outward(question.lo[case], question.hi[case])
                 for steps in (0, INTERMEDIATE_STEPS):
                     given = intermediate(
                         self.layout.plan, question.values, lo, hi, boxes=self.begun.get(case), iterations=steps,
@@ -496,7 +483,7 @@ class NeuronSearch:
             flat = lambda end, given=given: np.concatenate(
                 [np.zeros(0), *(np.ravel(getattr(given[v], end)) for v in self.layout.plan.sites)]
             )
-            self.roots[case] = _outward(flat("lo"), flat("hi"))
+            self.roots[case] = outward(flat("lo"), flat("hi"))
             self.begun.pop(case, None)
         return True
 
@@ -510,41 +497,3 @@ class NeuronSearch:
         case = self.pieces[sub.piece].case
         boxes = clipped(self._by_site(*self._root(case)), sub.splits)
         return Subproblem(case, self.question.lo[case], self.question.hi[case], boxes, list(sub.splits))
-
-
-def multiplications(plan: Plan) -> int:
-    """How many multiplications one row of a backward pass takes."""
-    total = 0
-    for eqn in plan.varying:
-        if eqn.name == "dot_general":
-            (contracted, _), (batched, _) = eqn.params["dimension_numbers"]
-            shared = [eqn.inputs[0].shape[d] for d in (*contracted, *batched)]
-            total += eqn.inputs[0].size * eqn.inputs[1].size // max(int(np.prod(shared)), 1)
-        elif eqn.name == "conv_general_dilated":
-            features = eqn.params["dimension_numbers"].rhs_spec[0]
-            total += eqn.output.size * eqn.inputs[1].size // eqn.inputs[1].shape[features]
-    return total
-
-
-def _pieces(question: Question, case: int) -> list[Piece]:
-    found, first = [], 0
-    for d, conjunct in enumerate(question.property.cases[case].unsafe):
-        found.append(Piece(case, d, tuple(range(first, first + len(conjunct)))))
-        first += len(conjunct)
-    return found
-
-
-def _padded(a: np.ndarray, width: int) -> np.ndarray:
-    a = np.asarray(a)
-    return np.concatenate([a, np.repeat(a[:1], width - len(a), 0)]) if len(a) < width else a
-
-
-def _bytes(choice: np.ndarray) -> np.ndarray:
-    return np.rint(choice * GRID).astype(np.uint8)
-
-
-def _outward(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest float32 box around a float64 one."""
-    down, up = lo.astype(np.float32), hi.astype(np.float32)
-    down = np.where(down > lo, np.nextafter(down, np.float32(-np.inf)), down)
-    return down, np.where(up < hi, np.nextafter(up, np.float32(np.inf)), up)

@@ -9,7 +9,8 @@ import numpy as np
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.search.branching import candidates
 from axiom_jax.verification.search.margins import Subject, pose
-from axiom_jax.verification.search.neuron_splits import NeuronSearch, Open, multiplications
+from axiom_jax.verification.search.neuron_parts import Open, multiplications
+from axiom_jax.verification.search.neuron_splits import NeuronSearch
 from axiom_jax.verification.search.optimised import optimise, split_bounds
 
 SPECS = (jax.ShapeDtypeStruct((2,), np.float32),)

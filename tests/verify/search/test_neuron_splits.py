@@ -14,8 +14,10 @@ from axiom_jax.verification import checker
 from axiom_jax.verification.proof.certificate import certificate, describe_property
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Atom, Case, Property
+from axiom_jax.verification.search.frontier import cut, graft, grown, parents_of
 from axiom_jax.verification.search.margins import Subject, pose
-from axiom_jax.verification.search.neuron_splits import NeuronSearch, Open
+from axiom_jax.verification.search.neuron_parts import Open
+from axiom_jax.verification.search.neuron_splits import NeuronSearch
 from axiom_jax.verification.search.optimised import optimise
 from axiom_jax.verification.search.subproblem import LOWER, UPPER, Split, Subproblem, clipped
 
@@ -165,6 +167,34 @@ def test_the_checker_accepts_the_trees(tmp_path):
     ordinal = search.leaves - 1
     search.reopen([(0, ordinal)])  # a leaf may be refused: it is taken up again
     assert search.open == 1 and search.run(time.monotonic() + 600, lambda case, point: False) == "closed"
+
+
+def test_another_search_goes_on_from_the_tree():
+    params = draw(1)
+    prop = unsafe_below(*(least(params, row) - 0.02 for row in np.eye(OUTPUTS)))
+    question = pose(Subject(network, params, SPECS), prop)
+    search, again = NeuronSearch(question), NeuronSearch(question)
+
+    def interrupt(s):
+        if s.open > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search.run(time.monotonic() + 600, lambda case, point: False, interrupt)
+    tree, left = cut(search.record, parents_of(search.record), [part.node for part in search.pool])
+    again.resume(tree)  # what is closed there is someone else's
+    assert again.open == search.open == len(left)
+    assert again.run(time.monotonic() + 600, lambda case, point: False) == "closed"
+    for node, here in zip([part.node for part in search.pool], left, strict=True):
+        assert graft(search.record, node, grown(again.record, here), {}) == []
+    whole = NeuronSearch(question)
+    whole.resume(search.record)
+    assert whole.run(time.monotonic() + 600, lambda case, point: False) == "closed" and whole.boxes == 0
+    proof, exact = whole.proof(), exactly(question.subject)
+    assert isinstance(proof, dict), proof
+    written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {})
+    verdict = checker.check(written.to_bytes())
+    assert verdict.accepted, verdict.reason
 
 
 @pytest.mark.campaign
