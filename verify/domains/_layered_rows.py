@@ -110,6 +110,13 @@ def raised(
     return Raised(best, best_rows if keep else rows, kept if keep else choices)
 
 
+def bounded(region: Region, start: dict[Var, Any], upto: int, choices: dict[int, Any]) -> Any:
+    """(n,) lower bounds of rows by given lines; the region's where there is no choice."""
+    found = _down(region, start, upto, choices)
+    assert found is not None  # there is no deadline
+    return found[0]
+
+
 def slopes_of(region: Region, rows: tuple[Any, ...]) -> np.ndarray:
     """(n, free inputs): coefficients of inputs as those of ε in [−1, 1], inputs that are fixed left out."""
     parts = []

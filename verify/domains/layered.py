@@ -29,6 +29,7 @@ from axiom_jax.verification.domains._layered_rows import (
     Raised,
     Region,
     batch,
+    bounded,
     bucket,
     free_inputs,
     has_choices,
@@ -101,9 +102,16 @@ def enclosed(
     return region
 
 
-def _affordable(region: Region, iterations: int) -> Method:
-    """Rows for the sites, if they can be afforded; else what can."""
-    done, rows = set(region.plan.program.inputs), 0
+def work(plan: Plan, lo: Any, hi: Any) -> float:
+    """About how many multiplications rows for all sites take over one box of one input, before any is improved."""
+    (v,) = plan.program.inputs
+    box = Interval(np.asarray(lo, v.dtype).reshape(v.shape), np.asarray(hi, v.dtype).reshape(v.shape))
+    return _labour(Region(plan, steps_.cut(plan), {}, {v: box}, {}), 0)
+
+
+def _labour(region: Region, iterations: int) -> float:
+    """Multiplications that rows for the sites take."""
+    done, rows = set(region.plan.program.inputs), 0.0
     for k, step in enumerate(region.steps):
         for v in step.tightened:
             if v not in done:
@@ -111,7 +119,12 @@ def _affordable(region: Region, iterations: int) -> Method:
                 rows += min(
                     2 * v.size * row_cost(region.steps[:k], iterations), _through_operands(region, v, k, iterations)[1]
                 )
-    if rows <= BUDGET:
+    return rows
+
+
+def _affordable(region: Region, iterations: int) -> Method:
+    """Rows for the sites, if they can be afforded; else what can."""
+    if _labour(region, iterations) <= BUDGET:
         return "crown"
     return "forward" if 8 * free_inputs(region) * row_cost(region.steps) <= BUDGET else "crown-ibp"
 
@@ -168,6 +181,33 @@ def below(region: Region, rows: dict[Var, Any], *, iterations: int = 0, deadline
         iterations: steps in which the lines of each row are improved.
     """
     return raised(region, rows, len(region.steps), iterations, deadline, keep=True)
+
+
+def lowest(
+    region: Region, v: Var, ids: Sequence[int], iterations: int, deadline: float | None, grid: float
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Lower bounds of some elements of a value, each with lines of its own that are multiples of 1/grid.
+
+    Returns:
+        (elements,) the bounds, −inf where there was no time, and by number of step (choices, elements, *shape) the
+        lines chosen.
+    """
+    upto, count = len(region.steps), len(ids)
+    width = bucket(region, count, batch(region, upto, iterations), upto, iterations)
+    values: list[np.ndarray] = []
+    chosen: list[dict[int, np.ndarray]] = []
+    for first in range(0, count, width):
+        some = np.asarray(ids[first : first + width])
+        rows = np.zeros((width, v.size), np.float32)
+        rows[np.arange(len(some)), some] = 1
+        start = {v: rows.reshape(width, *v.shape)}
+        best = raised(region, start, upto, iterations, deadline, keep=True)
+        choices = {k: np.rint(np.asarray(c) * np.float32(grid)) / np.float32(grid) for k, c in best.choices.items()}
+        value = best.value if not choices else bounded(region, start, upto, choices)
+        values.append(np.asarray(value)[: len(some)])
+        chosen.append({k: c[:, : len(some)] for k, c in choices.items()})
+    steps = chosen[0].keys() & chosen[-1].keys()  # the same in all, unless time was out
+    return np.concatenate(values), {k: np.concatenate([part[k] for part in chosen], 1) for k in steps}
 
 
 def layered_bounds(

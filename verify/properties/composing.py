@@ -39,7 +39,7 @@ from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.results import Answer
 from axiom_jax.verification.search.attack import attack
 from axiom_jax.verification.search.branch_and_bound import SLACK, Search
-from axiom_jax.verification.search.compilation import compile_seconds
+from axiom_jax.verification.search.compilation import compile_seconds, wait_for_compilations
 from axiom_jax.verification.search.margins import Subject, pose
 from axiom_jax.verification.search.tree import Tree
 from axiom_jax.verification.verdict import Claimed, Proved, Refuted, Unknown
@@ -358,8 +358,10 @@ def prove(
     deadline, compiled = time.monotonic() + budget.seconds, compile_seconds()
     try:
         outcome = search.run(deadline, judge)
-        if outcome == "time" and (late := compile_seconds() - compiled) > 0:
-            outcome = search.run(time.monotonic() + min(late, 2 * budget.seconds), judge)
+        if outcome == "time":  # compilation is not counted
+            late = budget.seconds if wait_for_compilations(budget.deadline) else compile_seconds() - compiled
+            if late > 0:
+                outcome = search.run(time.monotonic() + min(late, 2 * budget.seconds), judge)
         if outcome == "stuck" and not strict:  # a tie: it is settled where the atom is strict
             search = Search(question, slack=-SLACK)
             outcome = search.run(time.monotonic() + budget.seconds, judge)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.regions import Everything, exact
 from axiom_jax.verification.results import Answer, Tested
 from axiom_jax.verification.verdict import Claimed, Proved, Unknown
+
+if TYPE_CHECKING:
+    from axiom_jax.verification.search.bounding import Bounded
 
 MAX_BOXES = 4000  # of a region, in one certificate
 BATCH = 64
@@ -313,22 +316,18 @@ class _ByVolume:
         batch = [boxes.pop() for _ in range(min(BATCH // 2, len(boxes)))]
         if not batch:
             return
-        values, splits = [], None
-        for favourable in (True, False):
-            unsafe = self._unsafe(favourable)
-            bounded = self._bounded(unsafe, batch)
-            values.append(bounded.value)
-            splits = bounded.split
+        yes, no = (self._bounded(self._unsafe(favourable), batch) for favourable in (True, False))
+        splits = np.argmax(yes.score + no.score, axis=1)
         for i, (lo, hi, share) in enumerate(batch):
-            if max(values[0][i], values[1][i]) > 1e-6:
-                closed.append((lo, hi, share, bool(values[0][i] > values[1][i])))
+            if max(yes.value[i], no.value[i]) > 1e-6:
+                closed.append((lo, hi, share, bool(yes.value[i] > no.value[i])))
                 continue
-            d = int(splits[i])  # pyright: ignore[reportOptionalSubscript]
+            d = int(splits[i])
             middle = (lo[d] + hi[d]) / 2
             boxes.append((lo, (*hi[:d], middle, *hi[d + 1 :]), share / 2))
             boxes.append(((*lo[:d], middle, *lo[d + 1 :]), hi, share / 2))
 
-    def _bounded(self, unsafe: Any, batch: list[Any]) -> Any:
+    def _bounded(self, unsafe: Any, batch: list[Any]) -> "Bounded":
         from axiom_jax.verification.search.bounding import bound
         from axiom_jax.verification.search.margins import pose
 

@@ -29,11 +29,12 @@ from axiom_jax.verification.properties.scope import Budget
 from axiom_jax.verification.property import Property
 from axiom_jax.verification.results import Answer
 from axiom_jax.verification.search.branch_and_bound import Search
+from axiom_jax.verification.search.compilation import wait_for_compilations
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject, pose
 from axiom_jax.verification.search.tree import Tree
 from axiom_jax.verification.statement import Statement
-from axiom_jax.verification.verdict import Claimed, Proved, Refuted, Unknown
+from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, Unknown
 
 COMPILED = 0.2  # of the time was compilation: then it is asked again, compiled
 AGAIN = 2  # how often
@@ -105,7 +106,7 @@ class ByBounds:
             decision = decide(self.subject, prop, timeout=budget.left, check_timeout=budget.check_seconds)
             for _ in range(AGAIN if budget.left > 0 else 0):
                 late = isinstance(decision.verdict, Unknown) and decision.verdict.timed_out
-                if not late or decision.compile_seconds < COMPILED * decision.seconds:
+                if not late or not self._compiled(decision, budget):
                     break
                 decision = decide(self.subject, prop, timeout=budget.left, check_timeout=budget.check_seconds)
         except UnsupportedPrimitive as error:
@@ -115,6 +116,11 @@ class ByBounds:
         if isinstance(verdict, Unknown) and not verdict.reason.startswith("interrupted") and _strict(prop):
             verdict = self._touching(prop, budget) or verdict
         return Outcome(verdict, spent(), decision.bound)
+
+    def _compiled(self, decision: Decision, budget: Budget) -> bool:
+        """Whether much of a search's time went into compiling, and it is compiled now."""
+        late = wait_for_compilations(budget.deadline)
+        return late or decision.compile_seconds >= COMPILED * decision.seconds
 
     def _touching(self, prop: Property, budget: Budget) -> Answer | None:
         """A proof by boxes whose bounds may touch the thresholds: the checker, which computes exactly, decides."""

@@ -17,12 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from axiom_jax._program import Program, Var
+from axiom_jax.verification.domains._layered_steps import QUICK
 from axiom_jax.verification.domains.interval import Interval
 from axiom_jax.verification.domains.linear import ROWS, Plan, backward, environment, propagate, refined
 from axiom_jax.verification.search.chain import Chain, affine_maps, evaluate, first_margins, stacked
 from axiom_jax.verification.search.chain import margins_below as chain_below
 from axiom_jax.verification.search.margins import Question, Spec, with_atoms
 
+ALL_ROWS = 1 << 30  # of a site
+AT_ONCE = 1 << 31  # all rows, by a program that is compiled with little effort: it takes three times as long
 DESCENTS = 6  # steps from the points that are tried in every box
 CLIPS = 3  # times that a box is clipped: an end that one atom moves in lets others move further
 WORTH = 0.05  # what is cut off a side must be this part of it
@@ -87,7 +90,8 @@ class Bounding:
             lo, hi: (boxes, inputs) float64.
             width: boxes of one call, at least as many as are given.
             sites: (boxes, 2, neurons) bounds that hold in each box already (infinite at first).
-            rows: neurons of each site that are bounded by backward passes, those first whose sign is most open.
+            rows: neurons of each site that are bounded by backward passes, those first whose sign is most open;
+                or `AT_ONCE`.
             slack: what a margin must clear 0 by, relative to the thresholds, before it counts as safe.
         """
         count = len(case)
@@ -109,10 +113,11 @@ class Bounding:
     def step(self, rows: int) -> Any:
         """The jitted function of (case, lo, hi, sites, slack); what it compiles serves questions of equal shapes."""
         asked, of = self.question, self.constants
+        in_chain, passes = (_chain_step_at_once, _step_at_once) if rows == AT_ONCE else (_chain_step, _step)
         if self.chain is not None:
-            return partial(_chain_step, min(rows, self.chain.weights.shape[1]), self.chain, *of)
+            return partial(in_chain, min(rows, self.chain.weights.shape[1]), self.chain, *of)
         most = max((v.size for v in asked.plan.sites), default=1)
-        return partial(_step, asked.plan, asked.program, asked.slots, min(rows, most), asked.values, *of)
+        return partial(passes, asked.plan, asked.program, asked.slots, min(rows, most), asked.values, *of)
 
     @property
     def constants(self) -> tuple[Any, ...]:
@@ -137,7 +142,7 @@ def bounding(question: Question) -> Bounding:
 def bound(question: Question, case: np.ndarray, lo: np.ndarray, hi: np.ndarray, width: int) -> Bounded:
     """Bound boxes of which nothing is known, `width` in one call at most; see `Bounding`."""
     nothing = np.zeros((len(case), 2, 0), np.float32)
-    return Bounding(question, None, 0)(case, lo, hi, width, nothing, 1 << 30, 0.0)
+    return Bounding(question, None, 0)(case, lo, hi, width, nothing, AT_ONCE, 0.0)
 
 
 def outward(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,12 +152,15 @@ def outward(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return down, np.where(up < hi, np.nextafter(up, np.float32(np.inf)), up)
 
 
-@partial(jax.jit, static_argnums=0)
-def _chain_step(
+def _all_of_chain(
     rows: int, chain: Chain, spec: Spec, relative: Any, domain_lo: Any, domain_hi: Any,
     case: Any, lo: Any, hi: Any, sites: Any, slack: Any,
 ) -> Bounded:  # fmt: skip
     return chain_bounded(rows, chain, spec, relative, domain_lo, domain_hi, case, lo, hi, sites, slack)
+
+
+_chain_step = jax.jit(_all_of_chain, static_argnums=0)
+_chain_step_at_once = jax.jit(_all_of_chain, static_argnums=0, compiler_options=QUICK)
 
 
 def chain_bounded(
@@ -201,8 +209,7 @@ def _descended(value: Any, points: Any, lo: Any, hi: Any) -> tuple[Any, Any]:
     return point, jnp.take_along_axis(least, which, 1)[:, 0]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _step(
+def _all_passes(
     plan: Plan, program: Program, slots: tuple[int, ...], rows: int, values: Any, spec: Spec, relative: Any,
     domain_lo: Any, domain_hi: Any, case: Any, lo: Any, hi: Any, sites: Any, slack: Any,
 ) -> Bounded:  # fmt: skip
@@ -224,6 +231,10 @@ def _step(
         return Bounded(value, choice, score, point, least, low, high, cut, rest, rest_choice, found, unstable)
 
     return jax.vmap(one)(case, lo, hi, sites)
+
+
+_step = jax.jit(_all_passes, static_argnums=(0, 1, 2, 3))
+_step_at_once = jax.jit(_all_passes, static_argnums=(0, 1, 2, 3), compiler_options=QUICK)
 
 
 def _judged(

@@ -15,7 +15,7 @@ import numpy as np
 from axiom_jax.verification.domains.linear import size_of_rows
 from axiom_jax.verification.proof.certificate import tree_proof
 from axiom_jax.verification.search.attack import attack
-from axiom_jax.verification.search.bounding import Bounded, bounding
+from axiom_jax.verification.search.bounding import ALL_ROWS, AT_ONCE, Bounded, bounding
 from axiom_jax.verification.search.compilation import compiled_before, compiled_by
 from axiom_jax.verification.search.frontier import open_nodes
 from axiom_jax.verification.search.margins import Question
@@ -26,8 +26,7 @@ WIDEST = 64  # boxes a call at first
 WIDER = 4  # as many times more once many are open, and only neurons that need it get rows
 FLOATS = 4_000_000  # coefficients a call may hold: wide nets get fewer boxes a call
 FEWER_ROWS = (8, 16, 32, 64, 128, 256)  # how many neurons of a site may be bounded by backward passes, if not all
-ALL_ROWS = 1 << 30
-PATIENCE = 500  # boxes before programs for fewer rows are compiled
+PATIENCE = 500  # boxes before better programs are compiled
 LOOKS, LOOKING = 16, 0.5  # boxes that are bounded before anything is compiled, and seconds for them
 ATTACK_EVERY = 8  # batches between attacks inside open boxes
 SLACK = 1e-6  # float bounds must clear 0 by this much (relative to the thresholds) before a leaf is closed
@@ -150,7 +149,7 @@ class Search:
 
     def ready(self, deadline: float) -> bool:
         """Whether the first program is compiled before the deadline; that goes on in a thread where it is not."""
-        key, one = (*self.bounding.key(self.width, ALL_ROWS), "first"), self.pool.top(1)
+        key, one = (*self.bounding.key(self.width, AT_ONCE), "first"), self.pool.top(1)
         return compiled_before(key, lambda: self.bounded(one)) or compiled_by(deadline, key)
 
     def look(self) -> None:
@@ -182,7 +181,7 @@ class Search:
         points, values = attack(self.question, case, seed, (lo, hi))
         return values[0] <= self.slack and judge(case, points[0])
 
-    def bounded(self, batch: Stack | slice, width: int = 0, rows: int = ALL_ROWS) -> Bounded:
+    def bounded(self, batch: Stack | slice, width: int = 0, rows: int = AT_ONCE) -> Bounded:
         """Bound the boxes of a batch, or of a part of the pool; where memory runs out, in halves from then on.
 
         Args:
@@ -206,14 +205,18 @@ class Search:
 
     def program(self) -> tuple[int, int]:
         """Boxes of one call, and how many neurons of a site get rows: many and few once that is compiled and pays."""
-        if not self.bounding.neurons or self.boxes < PATIENCE or self.open < 2 * self.width:
-            return self.width, ALL_ROWS
-        unstable = float(np.quantile(self.pool.unstable[-WIDER * self.width :], 0.9))
-        one, widest = self.pool.top(1), max(v.size for v in self.question.plan.sites)
-        fits = lambda rows: min(WIDER * WIDEST, self.fitting * max(widest // rows, 1))
+        if self.boxes < PATIENCE:
+            return self.width, AT_ONCE
+        one, widest = self.pool.top(1), max((v.size for v in self.question.plan.sites), default=1)
+        wider = lambda rows: min(WIDER * WIDEST, self.fitting * max(widest // rows, 1))
+        fits = lambda rows: self.width if rows == ALL_ROWS else wider(rows)
         spare = lambda rows: self.bounding(one.case, one.lo, one.hi, fits(rows), one.sites, rows, self.slack)
-        rows = rows_for(unstable, self.boxes, self.bounding.key(0, 0), spare)
-        return (fits(rows), rows) if rows < ALL_ROWS else (self.width, ALL_ROWS)
+        rows = ALL_ROWS
+        if self.bounding.neurons and self.open >= 2 * self.width:
+            rows = rows_for(float(np.quantile(self.pool.unstable[-WIDER * self.width :], 0.9)))
+        if compiled_before(self.bounding.key(fits(rows), rows), lambda: spare(rows)):
+            return fits(rows), rows
+        return self.width, AT_ONCE
 
     def candidate(self, result: Bounded, batch: Stack, judge: Callable[[int, np.ndarray], bool]) -> bool:
         near = int(np.argmin(result.point_value))
@@ -318,15 +321,6 @@ class Search:
                 )
 
 
-def rows_for(unstable: float, boxes: int, key: tuple[Any, ...], call: Callable[[int], Any]) -> int:
-    """How many neurons of a site shall be bounded by backward passes: enough, with a program that is compiled already.
-
-    Args:
-        unstable: how many have an open sign, in nearly all boxes. boxes: how many were bounded so far.
-        key: of programs that differ in nothing but the rows. call: calls that of some number of rows.
-    """
-    if boxes >= PATIENCE:
-        rows = next((rows for rows in FEWER_ROWS if rows >= unstable), ALL_ROWS)
-        if rows < ALL_ROWS and compiled_before((*key, rows), lambda: call(rows)):
-            return rows
-    return ALL_ROWS
+def rows_for(unstable: float) -> int:
+    """How many neurons of a site shall be bounded by backward passes, where `unstable` have an open sign."""
+    return next((rows for rows in FEWER_ROWS if rows >= unstable), ALL_ROWS)

@@ -5,7 +5,7 @@ Listens to `jax.monitoring`.
 
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -46,7 +46,8 @@ def compiled_before(key: Hashable, call: Callable[[], Any]) -> bool:
     >>> key = ("doctest", 1)
     >>> compiled_before(key, lambda: None)
     False
-    >>> wait_for_compilations()
+    >>> wait_for_compilations() in (True, False)
+    True
     >>> compiled_before(key, lambda: None)
     True
     """
@@ -73,7 +74,12 @@ def compiled_by(deadline: float, key: Hashable) -> bool:
     return True
 
 
-def wait_for_compilations() -> None:
-    """Wait until what is being compiled in threads is ready."""
-    for made in list(_made.values()):
-        made.exception()
+def wait_for_compilations(deadline: float | None = None) -> bool:
+    """Wait until what is being compiled in threads is ready, or until a time on `time.monotonic`.
+
+    Returns:
+        Whether anything was being compiled.
+    """
+    under_way = [made for made in list(_made.values()) if not made.done()]
+    wait(under_way, None if deadline is None else max(deadline - time.monotonic(), 0.0))
+    return bool(under_way)

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from axiom_jax.verification.search.attack import attack
-from axiom_jax.verification.search.bounding import bounding, chain_bounded, outward
-from axiom_jax.verification.search.branch_and_bound import SLACK, Search, rows_for
+from axiom_jax.verification.search.bounding import ALL_ROWS, bounding, chain_bounded, outward
+from axiom_jax.verification.search.branch_and_bound import PATIENCE, SLACK, Search, rows_for
 from axiom_jax.verification.search.chain import Chain
+from axiom_jax.verification.search.compilation import compiled_before
 from axiom_jax.verification.search.margins import Question
 from axiom_jax.verification.search.tree import Tree
 
@@ -310,7 +311,9 @@ class DeviceSearch:
 
         spare = lambda rows: call(rows, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), self.pool))
         key = (*self.bounding.key(self.width, 0), "rounds", self.rounds, self.clip)
-        rows = rows_for(self.unstable, self.boxes, key, spare)
+        rows = rows_for(self.unstable) if self.boxes >= PATIENCE else ALL_ROWS
+        if rows < ALL_ROWS and not compiled_before((*key, rows), lambda: spare(rows)):
+            rows = ALL_ROWS
         self.pool, notes, near, turns = call(rows, self.pool)
         turns = int(turns)
         notes = jax.tree.map(lambda a: np.asarray(a[:turns]), notes)

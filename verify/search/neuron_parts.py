@@ -71,10 +71,3 @@ def padded(a: np.ndarray, width: int) -> np.ndarray:
 
 def as_bytes(choice: np.ndarray) -> np.ndarray:
     return np.rint(choice * GRID).astype(np.uint8)
-
-
-def outward(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest float32 box around a float64 one."""
-    down, up = lo.astype(np.float32), hi.astype(np.float32)
-    down = np.where(down > lo, np.nextafter(down, np.float32(-np.inf)), down)
-    return down, np.where(up < hi, np.nextafter(up, np.float32(np.inf)), up)

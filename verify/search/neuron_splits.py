@@ -16,14 +16,12 @@ import numpy as np
 
 from axiom_jax._program import Var
 from axiom_jax.verification.domains.interval import Interval
-from axiom_jax.verification.domains.layered import intermediate
-from axiom_jax.verification.domains.linear import Plan
 from axiom_jax.verification.proof.emit import neuron_tree
 from axiom_jax.verification.search.branching import candidates
 from axiom_jax.verification.search.frontier import open_nodes
 from axiom_jax.verification.search.leaves import piecewise_linear, solve
 from axiom_jax.verification.search.margins import Question
-from axiom_jax.verification.search.neuron_parts import Open, as_bytes, multiplications, outward, padded, pieces_of
+from axiom_jax.verification.search.neuron_parts import Open, as_bytes, multiplications, padded, pieces_of
 from axiom_jax.verification.search.optimised import (
     GRID,
     Batch,
@@ -33,13 +31,13 @@ from axiom_jax.verification.search.optimised import (
     optimise,
     split_bounds,
 )
+from axiom_jax.verification.search.root_bounds import Stage, outward, stages
 from axiom_jax.verification.search.strategy import Judge
 from axiom_jax.verification.search.subproblem import LOWER, UPPER, Split, Subproblem, clipped
-from axiom_jax.verification.search.tree import Multipliers, Tree
+from axiom_jax.verification.search.tree import OPEN, Multipliers, Tree
 
 SLACK = 1e-6  # float bounds must clear 0 by this much (relative to the thresholds) before a leaf is closed
 ROOT_STEPS, STEPS, AGAIN = 40, 20, 0  # of gradient ascent: at the root, below it, before a part is split in turn
-INTERMEDIATE_STEPS = 20  # for each neuron in front of a curve, at the root
 TRIED, STRONG = 5, 3  # candidates of each score that are bounded once; of all, those that are bounded well
 WIDEST = 64  # subproblems of one call: on a CPU more do not pay
 FLOATS = 60_000_000  # numbers that the state of one call may hold
@@ -156,12 +154,14 @@ class NeuronSearch:
                 return "time"
             subs = self._take()
             try:
-                if not self._rooted({self.pieces[sub.piece].case for sub in subs}, deadline):
+                rooted = self._rooted({self.pieces[sub.piece].case for sub in subs}, deadline)
+                self.pool, subs = ([s for s in some if self._is_open(s)] for some in (self.pool, subs))
+                if not rooted:
                     self.pool += subs
                     return "time"
-                unsafe = self._bound(subs, deadline, judge)
+                unsafe = bool(subs) and self._bound(subs, deadline, judge)
             except BaseException:
-                self.pool += subs
+                self.pool += [sub for sub in subs if self._is_open(sub)]
                 raise
             if unsafe:
                 return "unsafe"
@@ -205,6 +205,9 @@ class NeuronSearch:
         raise AssertionError("unreachable")
 
     # The pool.
+
+    def _is_open(self, sub: Open) -> bool:
+        return self.tree.choice[sub.node] is None
 
     def _take(self) -> list[Open]:
         """The subproblems to bound next: the worst first, the deepest where memory is short."""
@@ -469,23 +472,42 @@ class NeuronSearch:
     def _rooted(self, cases: Iterable[int], deadline: float) -> bool:
         """Bound the sites of cases; False if time was out before all was bounded: the next time goes on from there."""
         for case in sorted(set(cases) - self.roots.keys()):
-            question, given = self.question, self.given[case]
+            given = self.given[case]
             if given is None:
-                lo, hi = outward(question.lo[case], question.hi[case])
-                for steps in (0, INTERMEDIATE_STEPS):
-                    given = intermediate(
-                        self.layout.plan, question.values, lo, hi, boxes=self.begun.get(case), iterations=steps,
-                        deadline=deadline,
-                    )  # fmt: skip
-                    self.begun[case] = given
+                pieces = [k for k, piece in enumerate(self.pieces) if piece.case == case]
+                atoms = [atom for k in pieces for atom in self.pieces[k].atoms]
+                for stage in stages(self.question, case, atoms, self.begun.get(case), deadline):
+                    self.begun[case] = stage.boxes
+                    if self._settled(pieces, stage):
+                        break
                     if time.monotonic() >= deadline:
                         return False
+                given = self.begun[case]
             flat = lambda end, given=given: np.concatenate(
                 [np.zeros(0), *(np.ravel(getattr(given[v], end)) for v in self.layout.plan.sites)]
             )
             self.roots[case] = outward(flat("lo"), flat("hi"))
             self.begun.pop(case, None)
         return True
+
+    def _settled(self, pieces: Sequence[int], stage: Stage) -> bool:
+        """Close the disjuncts of a case that a stage refutes; whether none is left."""
+        first, left = 0, False
+        for k in pieces:
+            atoms = self.pieces[k].atoms
+            row = first + int(np.argmax(stage.value[first : first + len(atoms)]))
+            first += len(atoms)
+            if self.tree.child[k] != OPEN or self.tree.choice[k] is not None:
+                continue
+            value, slack = float(stage.value[row]), self.slack.get(k, SLACK)
+            sub = Open(k, k, value, (), None, None, slack)
+            if value > slack * self._scale([sub])[0]:
+                slopes = {site: slope[None] for site, slope in stage.slopes[row].items()}
+                self.tree.close(k, (atoms[row - first + len(atoms)],), Multipliers(slopes, np.zeros((1, 0))))
+                self.closed_bound = min(self.closed_bound, value)
+            else:
+                left = True
+        return not left
 
     def _by_site(self, below: np.ndarray, above: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         flat = {v: (b.astype(np.float64), a.astype(np.float64)) for (v, b), a in

@@ -1,0 +1,90 @@
+"""Bounds of a whole case before anything is split: cheap ones first, since many claims need no better ones.
+
+Margins are bounded after every stage by compiled steps a layer shape, so that what is closed so never waits for the
+program of a deep net as a whole.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from axiom_jax._program import Var
+from axiom_jax.verification.domains.interval import Interval
+from axiom_jax.verification.domains.layered import Method, Region, enclosed, lowest, work
+from axiom_jax.verification.domains.linear import environment
+from axiom_jax.verification.search.margins import Question, with_atoms
+from axiom_jax.verification.search.optimised import GRID
+
+LABOUR = 10**11  # multiplications of rows for all sites: where it is more, intervals have the first word
+MARGIN_STEPS, SITE_STEPS = 40, 20  # in which lines are improved: of margins, and of each neuron in front of a curve
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is known of a case.
+
+    Args:
+        boxes: of the sites. value: (atoms,) lower bounds of margins.
+        slopes: an entry an atom, by number of site (neurons,) the slopes of the lower lines of its relus; what is
+            missing has the lines of least area.
+    """
+
+    boxes: dict[Var, Interval]
+    value: np.ndarray
+    slopes: list[dict[int, np.ndarray]]
+
+
+def stages(
+    question: Question,
+    case: int,
+    atoms: Sequence[int],
+    boxes: Mapping[Var, Interval] | None,
+    deadline: float,
+) -> Iterator[Stage]:
+    """Ever better bounds of one case.
+
+    Args:
+        atoms: those whose margins are wanted, by number.
+        boxes: of sites, as far as they are known already.
+        deadline: on `time.monotonic`; what is yielded after it holds, but may be no better than intervals.
+
+    Source: Zhang et al. 2020, CROWN-IBP, arXiv 1906.06316; Xu et al. 2021, α-CROWN, arXiv 2011.13824.
+    """
+    plan = question.plan
+    values = with_atoms(question.values, question.slots, question.spec, case)
+    known, (lo, hi) = environment(plan, values), outward(question.lo[case], question.hi[case])
+    found = dict(boxes or {})
+    order: list[tuple[Method, int]] = [("auto", 0), ("auto", SITE_STEPS)]
+    if work(plan, lo, hi) > LABOUR:
+        order.insert(0, ("crown-ibp", 0))
+    for method, steps in order:
+        region = enclosed(plan, values, lo, hi, known=known, boxes=found, iterations=steps, deadline=deadline,
+                          method=method)  # fmt: skip
+        found = {v: Interval(*map(np.asarray, (region.boxes[v].lo, region.boxes[v].hi))) for v in plan.sites}
+        yield Stage(found, *_margins(question, region, atoms, deadline))
+
+
+def _margins(
+    question: Question, region: Region, atoms: Sequence[int], deadline: float
+) -> tuple[np.ndarray, list[dict[int, np.ndarray]]]:
+    """Lower bounds of margins, with slopes that are multiples of 1/255 as certificates hold them."""
+    (output,) = region.plan.program.outputs
+    if output not in region.plan.program.varying:
+        return np.asarray(region.known[output])[list(atoms)], [{} for _ in atoms]
+    value, choices = lowest(region, output, atoms, MARGIN_STEPS, deadline, GRID)
+    number = {v: k for k, v in enumerate(region.plan.sites)}
+    slopes: list[dict[int, np.ndarray]] = [{} for _ in atoms]
+    for k, chosen in choices.items():
+        step = region.steps[k]
+        if step.piece.equations[0].name == "max" and (site := number.get(step.inputs[step.operand])) is not None:
+            for i, slope in enumerate(slopes):
+                slope[site] = chosen[0][i].reshape(-1)
+    return value, slopes
+
+
+def outward(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest float32 box around a float64 one."""
+    down, up = lo.astype(np.float32), hi.astype(np.float32)
+    down = np.where(down > lo, np.nextafter(down, np.float32(-np.inf)), down)
+    return down, np.where(up < hi, np.nextafter(up, np.float32(np.inf)), up)
