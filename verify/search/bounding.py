@@ -113,11 +113,16 @@ class Bounding:
     def step(self, rows: int) -> Any:
         """The jitted function of (case, lo, hi, sites, slack); what it compiles serves questions of equal shapes."""
         asked, of = self.question, self.constants
-        in_chain, passes = (_chain_step_at_once, _step_at_once) if rows == AT_ONCE else (_chain_step, _step)
         if self.chain is not None:
-            return partial(in_chain, min(rows, self.chain.weights.shape[1]), self.chain, *of)
+            return partial(_chain_step, min(rows, self.chain.weights.shape[1]), self.chain, *of)
         most = max((v.size for v in asked.plan.sites), default=1)
+        passes = _step_at_once if rows == AT_ONCE else _step
         return partial(passes, asked.plan, asked.program, asked.slots, min(rows, most), asked.values, *of)
+
+    @property
+    def first_rows(self) -> int:
+        """The program to begin with: loops over a chain are short enough to be compiled well at once."""
+        return AT_ONCE if self.chain is None else ALL_ROWS
 
     @property
     def constants(self) -> tuple[Any, ...]:
@@ -152,15 +157,12 @@ def outward(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return down, np.where(up < hi, np.nextafter(up, np.float32(np.inf)), up)
 
 
-def _all_of_chain(
+@partial(jax.jit, static_argnums=0)
+def _chain_step(
     rows: int, chain: Chain, spec: Spec, relative: Any, domain_lo: Any, domain_hi: Any,
     case: Any, lo: Any, hi: Any, sites: Any, slack: Any,
 ) -> Bounded:  # fmt: skip
     return chain_bounded(rows, chain, spec, relative, domain_lo, domain_hi, case, lo, hi, sites, slack)
-
-
-_chain_step = jax.jit(_all_of_chain, static_argnums=0)
-_chain_step_at_once = jax.jit(_all_of_chain, static_argnums=0, compiler_options=QUICK)
 
 
 def chain_bounded(

@@ -5,7 +5,8 @@ show to be safe at its sides is cut off before the rest is halved where the boun
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from axiom_jax.verification.domains.linear import size_of_rows
 from axiom_jax.verification.proof.certificate import tree_proof
 from axiom_jax.verification.search.attack import attack
-from axiom_jax.verification.search.bounding import ALL_ROWS, AT_ONCE, Bounded, bounding
+from axiom_jax.verification.search.bounding import ALL_ROWS, Bounded, bounding
 from axiom_jax.verification.search.compilation import compiled_before, compiled_by
 from axiom_jax.verification.search.frontier import open_nodes
 from axiom_jax.verification.search.margins import Question
@@ -26,10 +27,12 @@ WIDEST = 64  # boxes a call at first
 WIDER = 4  # as many times more once many are open, and only neurons that need it get rows
 FLOATS = 4_000_000  # coefficients a call may hold: wide nets get fewer boxes a call
 FEWER_ROWS = (8, 16, 32, 64, 128, 256)  # how many neurons of a site may be bounded by backward passes, if not all
-PATIENCE = 500  # boxes before better programs are compiled
+PATIENCE = 500  # boxes, of all searches together, before better programs are compiled
 LOOKS, LOOKING = 16, 0.5  # boxes that are bounded before anything is compiled, and seconds for them
 ATTACK_EVERY = 8  # batches between attacks inside open boxes
 SLACK = 1e-6  # float bounds must clear 0 by this much (relative to the thresholds) before a leaf is closed
+
+_bounded_by: Counter[Hashable] = Counter()  # boxes, by key of the program
 
 
 @dataclass
@@ -138,6 +141,7 @@ class Search:
             width, rows = self.program()
             batch = self.pool.top(width)
             result = self.bounded(batch, width, rows)
+            _bounded_by[self.bounding.key(width, rows)] += len(batch)
             self.boxes += len(batch)
             if self.candidate(result, batch, judge):
                 return "unsafe"
@@ -149,7 +153,7 @@ class Search:
 
     def ready(self, deadline: float) -> bool:
         """Whether the first program is compiled before the deadline; that goes on in a thread where it is not."""
-        key, one = (*self.bounding.key(self.width, AT_ONCE), "first"), self.pool.top(1)
+        key, one = (*self.bounding.key(self.width, self.bounding.first_rows), "first"), self.pool.top(1)
         return compiled_before(key, lambda: self.bounded(one)) or compiled_by(deadline, key)
 
     def look(self) -> None:
@@ -181,14 +185,16 @@ class Search:
         points, values = attack(self.question, case, seed, (lo, hi))
         return values[0] <= self.slack and judge(case, points[0])
 
-    def bounded(self, batch: Stack | slice, width: int = 0, rows: int = AT_ONCE) -> Bounded:
+    def bounded(self, batch: Stack | slice, width: int = 0, rows: int = 0) -> Bounded:
         """Bound the boxes of a batch, or of a part of the pool; where memory runs out, in halves from then on.
 
         Args:
-            width: boxes of one call; 0: as usual. rows: neurons of a site that are bounded by backward passes.
+            width: boxes of one call; 0: as usual.
+            rows: neurons of a site that are bounded by backward passes; 0: by the program to begin with.
         """
         batch = self.pool.taken(batch) if isinstance(batch, slice) else batch
         width, pieces, start = width or self.width, [], 0
+        rows = rows or self.bounding.first_rows
         while start < len(batch):
             part = batch.taken(slice(start, start + width))
             try:
@@ -205,8 +211,9 @@ class Search:
 
     def program(self) -> tuple[int, int]:
         """Boxes of one call, and how many neurons of a site get rows: many and few once that is compiled and pays."""
-        if self.boxes < PATIENCE:
-            return self.width, AT_ONCE
+        first = self.width, self.bounding.first_rows
+        if _bounded_by[self.bounding.key(*first)] < PATIENCE:
+            return first
         one, widest = self.pool.top(1), max((v.size for v in self.question.plan.sites), default=1)
         wider = lambda rows: min(WIDER * WIDEST, self.fitting * max(widest // rows, 1))
         fits = lambda rows: self.width if rows == ALL_ROWS else wider(rows)
@@ -214,9 +221,8 @@ class Search:
         rows = ALL_ROWS
         if self.bounding.neurons and self.open >= 2 * self.width:
             rows = rows_for(float(np.quantile(self.pool.unstable[-WIDER * self.width :], 0.9)))
-        if compiled_before(self.bounding.key(fits(rows), rows), lambda: spare(rows)):
-            return fits(rows), rows
-        return self.width, AT_ONCE
+        found = fits(rows), rows
+        return found if found == first or compiled_before(self.bounding.key(*found), lambda: spare(rows)) else first
 
     def candidate(self, result: Bounded, batch: Stack, judge: Callable[[int, np.ndarray], bool]) -> bool:
         near = int(np.argmin(result.point_value))
