@@ -74,6 +74,11 @@ def compiled_by(deadline: float, key: Hashable) -> bool:
     return True
 
 
+def compiles() -> bool:
+    """Whether anything is being compiled in a thread."""
+    return any(not made.done() for made in list(_made.values()))
+
+
 def wait_for_compilations(deadline: float | None = None) -> bool:
     """Wait until what is being compiled in threads is ready, or until a time on `time.monotonic`.
 

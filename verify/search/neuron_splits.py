@@ -18,6 +18,7 @@ from axiom_jax._program import Var
 from axiom_jax.verification.domains.interval import Interval
 from axiom_jax.verification.proof.emit import neuron_tree
 from axiom_jax.verification.search.branching import candidates
+from axiom_jax.verification.search.compilation import compiled_before, compiled_by
 from axiom_jax.verification.search.frontier import open_nodes
 from axiom_jax.verification.search.leaves import piecewise_linear, solve
 from axiom_jax.verification.search.margins import Question
@@ -156,7 +157,7 @@ class NeuronSearch:
             try:
                 rooted = self._rooted({self.pieces[sub.piece].case for sub in subs}, deadline)
                 self.pool, subs = ([s for s in some if self._is_open(s)] for some in (self.pool, subs))
-                if not rooted:
+                if not rooted or (subs and not self._ready(subs, deadline)):
                     self.pool += subs
                     return "time"
                 unsafe = bool(subs) and self._bound(subs, deadline, judge)
@@ -203,6 +204,23 @@ class NeuronSearch:
                 parts = (self.tree.site[node], self.tree.split[node], self.tree.at[node])
                 stack += [(child + w, (*path, Split(*parts, sign))) for w, sign in enumerate((LOWER, UPPER))]
         raise AssertionError("unreachable")
+
+    def _ready(self, subs: list[Open], deadline: float) -> bool:
+        """Whether the programs are compiled before the deadline; that goes on in a thread where they are not."""
+        if not self.fresh:
+            return True
+        shapes = tuple(np.shape(a) for a in jax.tree.leaves(self.question.spec))
+        key = ("splits of neurons", self.layout, self.width, self.rows, shapes)
+        return compiled_before(key, lambda: self._compiled(subs)) or compiled_by(deadline, key)
+
+    def _compiled(self, subs: list[Open]) -> None:
+        """Call once what a batch calls."""
+        batch = self._batch(subs, self.width)
+        question, enough = self.question, np.full(self.width, np.inf, np.float32)
+        found = optimise(self.layout, question.values, question.spec, batch, 0, enough)
+        found = jax.tree.map(np.asarray, found)
+        rows = np.arange(len(subs))
+        self._tried(*_of_rows(batch, found, rows, found.value[rows].argmax(1)), found.value[rows].max(1))
 
     # The pool.
 
@@ -305,13 +323,7 @@ class NeuronSearch:
         """Split subproblems at the neurons that help most, close parts that are safe already. Whether one where
         nothing is left to split is unsafe."""
         best = found.value[rows].argmax(1)
-        one = Batch(
-            batch.case[rows], batch.atoms[rows, best][:, None], batch.lo[rows], batch.hi[rows], batch.below[rows],
-            batch.above[rows], batch.cut[rows], batch.unit[rows], found.choice[rows, best][:, None],
-            found.multiplier[rows, best][:, None],
-        )  # fmt: skip
-        weights = {p: tuple(w[rows, best][:, None] for w in pair) for p, pair in found.weights.items()}
-        tried = self._tried(one, weights, found.worst[rows, best][:, None], value)
+        tried = self._tried(*_of_rows(batch, found, rows, best), value)
         unsafe, jobs = False, []
         for i, sub in enumerate(subs):
             strong = np.argsort(-tried.gain[i], kind="stable")[:STRONG]
@@ -475,10 +487,9 @@ class NeuronSearch:
             given = self.given[case]
             if given is None:
                 pieces = [k for k, piece in enumerate(self.pieces) if piece.case == case]
-                atoms = [atom for k in pieces for atom in self.pieces[k].atoms]
-                for stage in stages(self.question, case, atoms, self.begun.get(case), deadline):
+                for stage in stages(self.question, case, self.begun.get(case), deadline):
                     self.begun[case] = stage.boxes
-                    if self._settled(pieces, stage):
+                    if self._settled(pieces, stage, deadline):
                         break
                     if time.monotonic() >= deadline:
                         return False
@@ -490,24 +501,21 @@ class NeuronSearch:
             self.begun.pop(case, None)
         return True
 
-    def _settled(self, pieces: Sequence[int], stage: Stage) -> bool:
+    def _settled(self, pieces: Sequence[int], stage: Stage, deadline: float) -> bool:
         """Close the disjuncts of a case that a stage refutes; whether none is left."""
-        first, left = 0, False
-        for k in pieces:
-            atoms = self.pieces[k].atoms
-            row = first + int(np.argmax(stage.value[first : first + len(atoms)]))
-            first += len(atoms)
-            if self.tree.child[k] != OPEN or self.tree.choice[k] is not None:
-                continue
-            value, slack = float(stage.value[row]), self.slack.get(k, SLACK)
-            sub = Open(k, k, value, (), None, None, slack)
-            if value > slack * self._scale([sub])[0]:
-                slopes = {site: slope[None] for site, slope in stage.slopes[row].items()}
-                self.tree.close(k, (atoms[row - first + len(atoms)],), Multipliers(slopes, np.zeros((1, 0))))
-                self.closed_bound = min(self.closed_bound, value)
-            else:
-                left = True
-        return not left
+        left = [k for k in pieces if self.tree.child[k] == OPEN and self.tree.choice[k] is None]
+        atoms = [(k, atom) for k in left for atom in self.pieces[k].atoms]
+        if not atoms:
+            return all(self.tree.choice[k] is not None for k in pieces)
+        value, slopes = stage.margins([atom for _, atom in atoms], deadline)
+        for k in left:
+            row = max((i for i, (of, _) in enumerate(atoms) if of == k), key=lambda i: value[i])
+            sub = Open(k, k, float(value[row]), (), None, None, self.slack.get(k, SLACK))
+            if sub.value > sub.slack * self._scale([sub])[0]:
+                given = {site: slope[None] for site, slope in slopes[row].items()}
+                self.tree.close(k, (atoms[row][1],), Multipliers(given, np.zeros((1, 0))))
+                self.closed_bound = min(self.closed_bound, sub.value)
+        return all(self.tree.choice[k] is not None for k in left)
 
     def _by_site(self, below: np.ndarray, above: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         flat = {v: (b.astype(np.float64), a.astype(np.float64)) for (v, b), a in
@@ -519,3 +527,16 @@ class NeuronSearch:
         case = self.pieces[sub.piece].case
         boxes = clipped(self._by_site(*self._root(case)), sub.splits)
         return Subproblem(case, self.question.lo[case], self.question.hi[case], boxes, list(sub.splits))
+
+
+def _of_rows(
+    batch: Batch, found: Tightened, rows: np.ndarray, best: np.ndarray
+) -> tuple[Batch, dict[int, Any], np.ndarray]:
+    """Some subproblems of a batch with their best rows alone, the weights of their lines, and their worst points."""
+    one = Batch(
+        batch.case[rows], batch.atoms[rows, best][:, None], batch.lo[rows], batch.hi[rows], batch.below[rows],
+        batch.above[rows], batch.cut[rows], batch.unit[rows], found.choice[rows, best][:, None],
+        found.multiplier[rows, best][:, None],
+    )  # fmt: skip
+    weights = {p: tuple(w[rows, best][:, None] for w in pair) for p, pair in found.weights.items()}
+    return one, weights, found.worst[rows, best][:, None]

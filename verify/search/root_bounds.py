@@ -4,6 +4,7 @@ Margins are bounded after every stage by compiled steps a layer shape, so that w
 program of a deep net as a whole.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from axiom_jax.verification.search.margins import Question, with_atoms
 from axiom_jax.verification.search.optimised import GRID
 
 LABOUR = 10**11  # multiplications of rows for all sites: where it is more, intervals have the first word
+LONGER = 4.0  # times as long, at least, as plain rows take those that are improved
 MARGIN_STEPS, SITE_STEPS = 40, 20  # in which lines are improved: of margins, and of each neuron in front of a curve
 
 
@@ -25,29 +27,45 @@ class Stage:
     """What is known of a case.
 
     Args:
-        boxes: of the sites. value: (atoms,) lower bounds of margins.
-        slopes: an entry an atom, by number of site (neurons,) the slopes of the lower lines of its relus; what is
-            missing has the lines of least area.
+        boxes: of the sites. region: the same, and what was found on the way.
     """
 
     boxes: dict[Var, Interval]
-    value: np.ndarray
-    slopes: list[dict[int, np.ndarray]]
+    region: Region
+
+    def margins(self, atoms: Sequence[int], deadline: float) -> tuple[np.ndarray, list[dict[int, np.ndarray]]]:
+        """Lower bounds of margins, and what gives them.
+
+        Args:
+            atoms: whose margins, by number.
+            deadline: on `time.monotonic`; −inf is the bound of what there was no time for.
+
+        Returns:
+            (atoms,) bounds; an entry an atom, by number of site (neurons,) the slopes of the lower lines of its relus,
+            multiples of 1/255 as certificates hold them; what is missing has the lines of least area.
+        """
+        plan = self.region.plan
+        (output,) = plan.program.outputs
+        if output not in plan.program.varying:
+            return np.asarray(self.region.known[output])[list(atoms)], [{} for _ in atoms]
+        value, choices = lowest(self.region, output, atoms, MARGIN_STEPS, deadline, GRID)
+        number = {v: k for k, v in enumerate(plan.sites)}
+        slopes: list[dict[int, np.ndarray]] = [{} for _ in atoms]
+        for k, chosen in choices.items():
+            step = self.region.steps[k]
+            if step.piece.equations[0].name == "max" and (site := number.get(step.inputs[step.operand])) is not None:
+                for i, slope in enumerate(slopes):
+                    slope[site] = chosen[0][i].reshape(-1)
+        return value, slopes
 
 
-def stages(
-    question: Question,
-    case: int,
-    atoms: Sequence[int],
-    boxes: Mapping[Var, Interval] | None,
-    deadline: float,
-) -> Iterator[Stage]:
+def stages(question: Question, case: int, boxes: Mapping[Var, Interval] | None, deadline: float) -> Iterator[Stage]:
     """Ever better bounds of one case.
 
     Args:
-        atoms: those whose margins are wanted, by number.
         boxes: of sites, as far as they are known already.
-        deadline: on `time.monotonic`; what is yielded after it holds, but may be no better than intervals.
+        deadline: on `time.monotonic`; what is yielded after it holds, but may be no better than intervals. The last
+            stage, which takes longest, is left out where there is not the time for it.
 
     Source: Zhang et al. 2020, CROWN-IBP, arXiv 1906.06316; Xu et al. 2021, α-CROWN, arXiv 2011.13824.
     """
@@ -58,29 +76,16 @@ def stages(
     order: list[tuple[Method, int]] = [("auto", 0), ("auto", SITE_STEPS)]
     if work(plan, lo, hi) > LABOUR:
         order.insert(0, ("crown-ibp", 0))
+    took = 0.0
     for method, steps in order:
+        start = time.monotonic()
+        if steps and start + LONGER * took > deadline:
+            return
         region = enclosed(plan, values, lo, hi, known=known, boxes=found, iterations=steps, deadline=deadline,
                           method=method)  # fmt: skip
         found = {v: Interval(*map(np.asarray, (region.boxes[v].lo, region.boxes[v].hi))) for v in plan.sites}
-        yield Stage(found, *_margins(question, region, atoms, deadline))
-
-
-def _margins(
-    question: Question, region: Region, atoms: Sequence[int], deadline: float
-) -> tuple[np.ndarray, list[dict[int, np.ndarray]]]:
-    """Lower bounds of margins, with slopes that are multiples of 1/255 as certificates hold them."""
-    (output,) = region.plan.program.outputs
-    if output not in region.plan.program.varying:
-        return np.asarray(region.known[output])[list(atoms)], [{} for _ in atoms]
-    value, choices = lowest(region, output, atoms, MARGIN_STEPS, deadline, GRID)
-    number = {v: k for k, v in enumerate(region.plan.sites)}
-    slopes: list[dict[int, np.ndarray]] = [{} for _ in atoms]
-    for k, chosen in choices.items():
-        step = region.steps[k]
-        if step.piece.equations[0].name == "max" and (site := number.get(step.inputs[step.operand])) is not None:
-            for i, slope in enumerate(slopes):
-                slope[site] = chosen[0][i].reshape(-1)
-    return value, slopes
+        took = time.monotonic() - start
+        yield Stage(found, region)
 
 
 def outward(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
