@@ -77,6 +77,14 @@ def searched(apply, params, prop, judge=lambda case, point: False):
     return search, search.run(time.monotonic() + 600, judge)
 
 
+def judged(search, prop):
+    """What the checker says of the proof."""
+    proof, exact = search.proof(), exactly(search.question.subject)
+    assert isinstance(proof, dict), proof
+    written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {})
+    return checker.check(written.to_bytes())
+
+
 def part(search, splits):
     assert search._rooted({0}, time.monotonic() + 600)
     return search._batch([Open(0, 0, -np.inf, tuple(splits), None, None, 1e-6)], search.width)
@@ -160,13 +168,21 @@ def test_the_checker_accepts_the_trees(tmp_path):
     prop = unsafe_below(*(least(params, row) - 0.02 for row in np.eye(OUTPUTS)))
     search, outcome = searched(network, params, prop)
     assert outcome == "closed" and search.tree.splits_neurons
-    proof, exact = search.proof(), exactly(search.question.subject)
-    assert isinstance(proof, dict), proof
-    written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {})
-    assert checker.check(written.to_bytes()).accepted
+    assert judged(search, prop).accepted
     ordinal = search.leaves - 1
     search.reopen([(0, ordinal)])  # a leaf may be refused: it is taken up again
     assert search.open == 1 and search.run(time.monotonic() + 600, lambda case, point: False) == "closed"
+
+
+def test_what_the_first_bounds_settle_waits_for_no_program():
+    params = draw(1)
+    lowest = [least(params, row) for row in np.eye(OUTPUTS)]
+    prop = unsafe_below(lowest[0] - 2, lowest[1] - 3)
+    search, outcome = searched(network, params, prop)
+    assert outcome == "closed" and search.boxes == 0 and search.fresh and search.leaves == OUTPUTS
+    assert 0 < search.worst <= 2 + 1e-4
+    verdict = judged(search, prop)
+    assert verdict.accepted, verdict.reason
 
 
 def test_another_search_goes_on_from_the_tree():
@@ -190,10 +206,7 @@ def test_another_search_goes_on_from_the_tree():
     whole = NeuronSearch(question)
     whole.resume(search.record)
     assert whole.run(time.monotonic() + 600, lambda case, point: False) == "closed" and whole.boxes == 0
-    proof, exact = whole.proof(), exactly(question.subject)
-    assert isinstance(proof, dict), proof
-    written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {})
-    verdict = checker.check(written.to_bytes())
+    verdict = judged(whole, prop)
     assert verdict.accepted, verdict.reason
 
 
