@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from axiom_jax._program import Equation, Program, Replacement, Var
+from axiom_jax.verification.definedness import is_defined
 
 ORDERS = {"gt", "ge", "lt", "le"}
 COMPARISONS = ORDERS | {"eq", "ne"}
@@ -109,11 +110,13 @@ def settled(program: Program, eqn: Equation) -> Replacement | None:
     made = producers(program).get(eqn.inputs[0]) if eqn.name == "select_n" and len(eqn.inputs) == 3 else None
     if made is None:
         return None
-    if made.name == "is_finite":
-        return lambda _, no, yes: yes
-    if made.name in COMPARISONS and made.inputs[0] == made.inputs[1] and made.inputs[0].dtype != bool:
-        return (lambda _, no, yes: yes) if made.name in ("eq", "le", "ge") else (lambda _, no, yes: no)
-    return None
+    same = made.name in COMPARISONS and made.inputs[0] == made.inputs[1] and made.inputs[0].dtype != bool
+    if not (same or made.name == "is_finite") or made.inputs[0] not in program.varying:
+        return None
+    first = made.name not in ("is_finite", "eq", "le", "ge")
+    if not is_defined(program, made.inputs[0], eqn.inputs[1 if first else 2]):
+        return None
+    return (lambda _, no, yes: no) if first else (lambda _, no, yes: yes)
 
 
 def _bent(program: Program, eqn: Equation) -> Replacement | None:
@@ -242,7 +245,7 @@ def _collect(program: Program, v: Var, leaves: dict[Var, None]) -> bool:
         return all(x.dtype == np.float32 for x in eqn.inputs)
     if eqn.name == "is_finite":
         leaves[eqn.inputs[0]] = None
-        return True
+        return is_defined(program, eqn.inputs[0])
     if eqn.name in LOGIC | {"eq", "ne", "reduce_and", "reduce_or"}:
         return all([_collect(program, x, leaves) for x in eqn.inputs])
     if eqn.name == "select_n":

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from axiom_jax._program import Equation, Program, Replacement, Var
+from axiom_jax.verification.definedness import is_defined
 from axiom_jax.verification.gating import MOVES, producers
 
 MOST = 1 << 14  # differences at most; above, programs are taken as they are written
@@ -177,4 +178,4 @@ def _unshifted(program: Program, exponent: Var, axis: int) -> Var:
     source, steps = _trace_back(program, shift, ())
     places = np.broadcast_to(_positions(source, steps), exponent.shape)
     constant = np.array_equal(places, np.broadcast_to(np.take(places, [0], axis), exponent.shape))
-    return x if constant else exponent
+    return x if constant and is_defined(program, shift, x) else exponent

@@ -37,6 +37,7 @@ def test_onnxruntime_passes():
     assert found.passed, str(found)
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # openvino starts a program, JAX warns of that
 @pytest.mark.slow
 def test_openvino_passes():
     pytest.importorskip("openvino", reason="the extra openvino is not installed")

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from axiom_jax._errors import UnsupportedPrimitive
-from axiom_jax._program import Var
+from axiom_jax._program import Program, Var
 from axiom_jax.verification import checker
 from axiom_jax.verification.domains.linear import Plan
 from axiom_jax.verification.lowering import lower
@@ -64,7 +64,9 @@ def exactly(subject: Subject) -> Exact:
     if subject not in _made:
         program, values = subject.flat
         lowered = lower(program)
-        if gaps := ir.gaps(lowered):
+        if refused := _refused(subject, program):
+            _made[subject] = Exact({}, b"", refused)
+        elif gaps := ir.gaps(lowered):
             _made[subject] = Exact({}, b"", ", ".join(sorted({e.name for e in gaps})))
         else:
             try:
@@ -76,7 +78,28 @@ def exactly(subject: Subject) -> Exact:
                 _made[subject] = Exact(*parts, _disagreement(subject, Exact(*parts)), sites)
             except (UnsupportedPrimitive, checker.Rejected) as error:
                 _made[subject] = Exact({}, b"", str(error))
+            except (OverflowError, ValueError) as error:  # of exact arithmetic
+                _made[subject] = Exact({}, b"", f"a number that is not finite ({error})")
     return _made[subject]
+
+
+def _refused(subject: Subject, program: Program) -> str | None:
+    """What a certificate cannot say though the lowered program has a rule for everything; None if nothing."""
+    for spec in subject.specs:
+        if spec.dtype != np.float32:  # it is traced in float32, where literals and rounding are others
+            return f"inputs of type {spec.dtype}"
+    if _contains(program, "exp2"):
+        return "exp2"  # it is lowered to exp(x · ln 2), with a float32 ln 2
+    return None
+
+
+def _contains(program: Program, name: str) -> bool:
+    """Whether an operation occurs in a program, or in the bodies of its loops and curves."""
+    for eqn in program.equations:
+        bodies = [part for part in eqn.params.values() if isinstance(part, Program)]
+        if eqn.name == name or any(_contains(body, name) for body in bodies):
+            return True
+    return False
 
 
 def described(plan: Plan, numbers: dict[Var, int]) -> list[Site]:

@@ -145,7 +145,8 @@ def emitted(program: Program, values: Sequence[Any]) -> Emitted:
     require(ir, program, gaps(program))
     graph = Graph()
     (x,) = program.inputs
-    env: dict[Any, Any] = {v: np.asarray(value) for v, value in zip(program.params, values, strict=True)}
+    named = zip(program.params, values, program.names or [""] * len(values), strict=False)
+    env: dict[Any, Any] = {v: _as_traced(v, value, name) for v, value, name in named}
     env |= {v: np.asarray(value, v.dtype) for v, value in program.literals}
     for v, name in zip(program.params, program.names, strict=False):
         graph.call(env[v], name)
@@ -232,7 +233,8 @@ def _exact(eqn: Equation, operands: Sequence[Any] | None = None) -> bool:
         result = Fraction(np.asarray(eqn.evaluate(*operands)[0]).item())
         return result == (a + b if eqn.name == "add" else a - b if eqn.name == "sub" else a * b)
     integral = all(np.dtype(v.dtype).kind in "iub" for v in (*eqn.inputs, *eqn.outputs))
-    compares = eqn.name in ("eq", "ne", "lt", "le", "gt", "ge", "max", "min", "neg", "abs", "sign", "floor", "ceil")
+    compares = eqn.name in ("eq", "ne", "lt", "le", "gt", "ge", "max", "min", "neg", "abs", "sign", "floor", "ceil",
+                            "is_finite")  # fmt: skip
     return eqn.name in MOVES or integral or compares
 
 
@@ -323,6 +325,26 @@ def _folded(eqn: Equation, operands: Sequence[Any]) -> tuple[np.ndarray, ...]:
     if eqn.name in _NUMPY:
         return (np.asarray(_NUMPY[eqn.name](*operands)).astype(eqn.output.dtype),)
     return tuple(np.asarray(r) for r in eqn.evaluate(*operands))
+
+
+def _as_traced(v: Any, value: Any, name: str) -> np.ndarray:
+    """A parameter as the program was traced with it.
+
+    Raises:
+        UnsupportedPrimitive: that is another number.
+    """
+    given = np.asarray(value)
+    with np.errstate(all="ignore"):
+        traced = given.astype(v.dtype)
+        back = traced.astype(given.dtype)
+    if not np.array_equal(back, given, equal_nan=given.dtype.kind in "fc"):
+        raise UnsupportedPrimitive(
+            "A constant is no float32 number, and certificates take weights exactly.",
+            at=name,
+            got=str(given.dtype),
+            fix="give the weights as float32",
+        )
+    return traced
 
 
 def _differing(rounded: np.ndarray, exact: np.ndarray) -> Iterator[tuple[Any, Any]]:

@@ -222,7 +222,10 @@ def judged(condition: Condition, point: list[Fraction]) -> Refuted | None:
     if exact.missing is not None:
         return None
     case = Case(tuple(point), tuple(point), condition.unsafe)
-    outputs = exact.network.evaluate(point)
+    try:
+        outputs = exact.network.evaluate(point)
+    except checker.Rejected:  # it is not defined there
+        return None
     if not unsafe(case, point, outputs):
         return None
     described = describe_property(Property((case,), f"at this x: {condition.text}"))

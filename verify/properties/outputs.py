@@ -11,6 +11,7 @@ import numpy as np
 
 from axiom_jax._errors import SpecError
 from axiom_jax._shapes_places import caller
+from axiom_jax.verification.definedness import is_defined
 from axiom_jax.verification.properties.base import Claim, Condition, Unsafe, anywhere, margin, pointwise_claims
 from axiom_jax.verification.properties.finiteness import ByIntervals
 from axiom_jax.verification.properties.scope import Place, Scope, everywhere
@@ -212,7 +213,10 @@ def of_tail(
         unsafe: the same as atoms over the outputs.
     """
     ways: list[Way] = []
+    known = scope.tail.program.environment(scope.tail.values)
     for cut in scope.tail.starts:
+        if not is_defined(scope.tail.program, cut, known=known):
+            continue  # what goes into the end may be no number
         after = scope.tail.after(cut)
         asked = scope.region is not None or scope.samples is None  # of every x, not of the data
         whole = asked and cut == scope.tail.program.inputs[0] and everywhere(place.region)

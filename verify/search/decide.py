@@ -192,7 +192,10 @@ class _Court:
         inputs = [x if isinstance(x, Fraction) else Fraction(float(x)) for x in point]
         if not inside(self.question.property.cases[case], inputs):
             return False
-        outputs = self.exact.network.evaluate(inputs)
+        try:
+            outputs = self.exact.network.evaluate(inputs)
+        except checker.Rejected:  # the network is not defined there: no number breaks anything
+            return False
         if not unsafe(self.question.property.cases[case], inputs, outputs):
             return False
         self.found = case, inputs, outputs

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from axiom_jax._errors import SpecError
+from axiom_jax.verification import checker
 from axiom_jax.verification.property import Property
 from axiom_jax.verification.search.frontier import Growth, grown
 from axiom_jax.verification.search.margins import Question, Subject, pose
@@ -116,7 +117,11 @@ class Worker:
         inputs, asked = [x if isinstance(x, Fraction) else Fraction(float(x)) for x in point], self.question.property
         if not inside(asked.cases[case], inputs):
             return False
-        if not unsafe(asked.cases[case], inputs, self.exact.network.evaluate(inputs)):
+        try:
+            outputs = self.exact.network.evaluate(inputs)
+        except checker.Rejected:  # the network is not defined there
+            return False
+        if not unsafe(asked.cases[case], inputs, outputs):
             return False
         found.append((case, point))
         return True
