@@ -95,7 +95,7 @@ def _is_above(v: Var, strictly: bool, made: Mapping[Var, Equation], numbers: Map
     if eqn.name in ("abs", "square", "sqrt") and not strictly:
         return True
     if eqn.name == "abs":
-        return below(eqn.inputs[0], True)
+        return x is not None and below(x, True)
     if eqn.name == "concatenate":
         return all(below(part, strictly) for part in eqn.inputs)
     if eqn.name in ("broadcast_in_dim", "copy", "expand_dims", "reshape", "rev", "slice", "squeeze", "stop_gradient",
