@@ -66,9 +66,11 @@ def test_weights_that_are_not_finite_are_named():
         assert exactly(subject).missing is not None
 
 
-FUNCTIONS = (jnp.sqrt, jnp.log, jnp.tanh, jnp.exp, jnp.abs, jnp.square, lambda x: 1 / x,
-             lambda x: x + 1, lambda x: x - 1, jax.lax.rsqrt, jnp.log1p, jax.nn.softplus, jax.nn.softmax,
-             lambda x: x.sum() * x, lambda x: -x, lambda x: jnp.maximum(x, 0.5), lambda x: jax.nn.standardize(x))  # fmt: skip
+FUNCTIONS = (
+    jnp.sqrt, jnp.log, jnp.tanh, jnp.exp, jnp.abs, jnp.square, lambda x: 1 / x, lambda x: x + 1, lambda x: x - 1,
+    jax.lax.rsqrt, jnp.log1p, jax.nn.softplus, jax.nn.softmax, lambda x: x.sum() * x, lambda x: -x,
+    lambda x: jnp.maximum(x, 0.5), jax.nn.standardize,
+)  # fmt: skip
 
 
 @given(which=st.lists(st.sampled_from(range(len(FUNCTIONS))), min_size=1, max_size=5), seed=st.integers(0, 10**6))
