@@ -20,7 +20,7 @@ TOTAL = MOVES | {
     "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_sum", "reduce_window_sum", "round", "select_n",
     "sign", "sin", "sinh", "square", "sub", "tanh", "xor",
 }  # fmt: skip
-INFINITE = MOVES | {"max", "min", "reduce_max", "reduce_min", "eq", "ne", "lt", "le", "gt", "ge"}  # may be asked of it
+Infinities = frozenset[float]  # signs of them
 
 
 def is_defined(program: Program, v: Var, where: Var | None = None, known: Mapping[Var, Any] | None = None) -> bool:
@@ -42,27 +42,41 @@ def is_defined(program: Program, v: Var, where: Var | None = None, known: Mappin
     """
     made = {u: eqn for eqn in program.equations for u in eqn.outputs}
     numbers = dict(program.literals) | {u: x for u, x in (known or {}).items() if u not in program.varying}
-    settled: set[Var] = set()
+    stays: set[Var] = set()
     left = [where] if where is not None else []
-    while left:  # all that stays
-        if (u := left.pop()) not in settled:
-            settled.add(u)
-            left += made[u].inputs if u in made else ()
-    left = [(v, "")]
-    while left:
-        u, user = left.pop()
-        if u in settled or u in program.inputs:
+    while left:  # but for choices: what enters them may be left out in turn
+        if (u := left.pop()) not in stays:
+            stays.add(u)
+            left += made[u].inputs if u in made and made[u].name != "select_n" else ()
+    seen: set[tuple[Var, Infinities]] = set()
+    paths: list[tuple[Var, Infinities]] = [(v, frozenset())]
+    while paths:
+        u, allowed = paths.pop()
+        if u in stays or u in program.inputs or (u, allowed) in seen:
             continue
+        seen.add((u, allowed))
         if u in numbers:
             number = np.asarray(numbers[u], np.float64)
-            if np.isnan(number).any() or (user not in INFINITE and np.isinf(number).any()):
+            if np.isnan(number).any() or not allowed.issuperset(np.sign(number[np.isinf(number)]).tolist()):
                 return False
             continue
         if u not in made or not _is_total(made[u], made, numbers):
             return False
-        settled.add(u)
-        left += [(x, made[u].name) for x in made[u].inputs]
+        eqn = made[u]
+        paths += [(x, _allowed(eqn, x, allowed, program)) for x in eqn.inputs]
     return True
+
+
+def _allowed(eqn: Equation, x: Var, allowed: Infinities, program: Program) -> Infinities:
+    """The signs of the infinities that a constant operand may hold: maxima do not see -inf, comparisons any."""
+    if eqn.name in MOVES:
+        return allowed if eqn.output not in program.varying else frozenset()
+    if x in program.varying:
+        return frozenset()
+    if eqn.name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        return frozenset((-1.0, 1.0))
+    beside = eqn.name in ("max", "min") and any(y in program.varying for y in eqn.inputs)
+    return frozenset((-1.0 if eqn.name == "max" else 1.0,)) if beside else frozenset()
 
 
 def _is_total(eqn: Equation, made: Mapping[Var, Equation], numbers: Mapping[Var, Any]) -> bool:

@@ -90,8 +90,11 @@ def difference(certificate: Certificate, model: "Model | Subject") -> str | None
     Whether the certificate proves anything is for the checker to judge: `check_certificate`.
     """
     subject = model if isinstance(model, Subject) else subject_of(model)
+    exact = exactly(subject)
+    if exact.missing is not None:
+        return f"certificates cannot express it: {exact.missing}"
     try:
-        return _difference(certificate.payload["model"], exactly(subject).model)
+        return _difference(certificate.payload["model"], exact.model)
     except (KeyError, TypeError, AttributeError):
         return "it does not describe a network"
 

@@ -138,6 +138,7 @@ def _kind(eqn: Equation, operands: list[tuple[str, bool]]) -> tuple[str, bool] |
     if all(kind == SAME for kind in names) and eqn.primitive.multiple_results is False:
         elementwise = all(v.size in (1, eqn.output.size) for v in eqn.inputs)
         same = elementwise and name in {"add", "sub", "mul", "div", "max", "min", "neg", *INCREASING}
+        same &= (name != "div" or operands[1][1]) and (name not in ("log", "log1p", "sqrt") or operands[0][1])
         positive = name == "exp" or (positive and name in {"add", "mul", "div", "max", "min"})
         return (SAME, positive) if same else None
     if name in INCREASING and names == [ORDERED]:
