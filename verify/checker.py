@@ -1,6 +1,6 @@
 """Re-checks certificates about neural networks: one file, Python's standard library, integers only.
 
-    python -I -S verify/checker.py [--failed] CERT...
+    python -I -S verify/checker.py [--failed] CERT
 
 Exit 0 `accepted`, 1 `rejected: reason`, 2 `unreadable: reason` or bad usage. Nothing in a certificate is trusted. The
 format is docs/certificate-format.md; the mathematics is weak duality, with every rounding towards the weaker bound.
@@ -11,16 +11,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import sys
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache, lru_cache, reduce
+from functools import cache, lru_cache, partial, reduce
 from math import gcd, isqrt, lcm, prod
-from operator import add, mul, or_, sub
+from operator import add, mul, neg, or_, sub
 from struct import Struct, unpack
 from typing import Any
 
@@ -30,8 +31,10 @@ POINT_BITS = 192  # fractional bits of functions and reciprocals where points an
 STEEP, UNIT = 255, 20  # the slope 1, as slopes are multiples of 1 / 255; fractional bits of multipliers in leaves
 MAX_BYTES, MAX_SIZE = 1 << 30, 1 << 24  # of a certificate or a weights file; values of all nodes together
 Vector = tuple[list[int], list[int], int]  # lo, hi, den > 0: numbers x with lo <= x den <= hi, exact where lo = hi
-Tensors = dict[str, tuple[str, list[int], bytes]]  # dtype, shape, little-endian bytes
 Split = tuple[int, int, int, int]  # k, j, p at 2^-H, sign: where sign (z - p) >= 0 for z = the value j of node k
+PROFILES = {"cpu": {"exp": 3, "logistic": 5, "tanh": 10, "sqrt": 2, "reciprocal": 4, "div": 4},  # errors of
+            "cuda": {"exp": 4, "logistic": 8, "tanh": 11, "sqrt": 2, "reciprocal": 4, "div": 4}}  # 2^-24 |f|
+SUMS, MOVES, EXACT = {"add", "sub", "matmul"}, {"take", "concat", "neg"}, {"take", "concat", "neg", "relu", "gate"}
 Slopes = dict[tuple[int, int], int]  # by (k, j): of the line s z / STEEP below the relu of the value j of node k
 EMPTY: Slopes = {}
 class Unreadable(Exception):
@@ -42,24 +45,27 @@ def need(condition: bool, reason: str) -> None:
     if not condition:
         raise Rejected(reason)
 # --- JSON and numbers -------------------------------------------------------------------------------------------------
-def parse_json(text: str, refusal: type[Exception]) -> Any:
+def parse_json(data: bytes, refusal: type[Exception]) -> Any:
     try:
-        return json.loads(text, parse_float=int, parse_constant=int)  # int("1.5") and int("NaN") raise ValueError
+        return json.loads(data.decode(), parse_float=int, parse_constant=int)  # int("NaN") raises ValueError
     except (ValueError, RecursionError) as error:
         raise refusal(f"not JSON as the format asks: {str(error)[:200]!r}") from None
 def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-def open_envelope(data: bytes) -> tuple[dict[str, Any], int]:
-    """The payload of a certificate and its version, after its form and digest were checked."""
-    if len(data) > MAX_BYTES or not data.isascii():
-        raise Unreadable("the file is too large or not ASCII")
-    whole = parse_json(data.decode("ascii"), Unreadable)
+def open_envelope(data: bytes) -> dict[str, Any]:
+    """The payload of a certificate, after its form and digest were checked."""
+    whole = parse_json(data[:MAX_BYTES], Unreadable)
+    if type(whole) is dict and "payloadType" in whole:  # a signed file, of which the statement alone is read
+        conform(whole, {"payload": str, "payloadType": str, "signatures": list}, "the signed file", Unreadable)
+        whole = parse_json(from_base64(whole["payload"], "the statement"), Unreadable)
+        for key in ("predicate", "certificate"):
+            whole = whole.get(key) if type(whole) is dict else None
+        data = canonical(whole)
     conform(whole, {"digest": str, "format": str, "payload": dict, "version": int}, "the file", Unreadable)
-    known = whole["format"] == "axiom-certificate" and whole["version"] in (1, 2)
-    if not known or data.removesuffix(b"\n") != canonical(whole):  # so no key is double
-        raise Unreadable("this is no axiom-certificate of version 1 or 2 in canonical form")
+    if whole["format"] != "axiom-certificate" or whole["version"] != 3 or data.removesuffix(b"\n") != canonical(whole):
+        raise Unreadable("this is no axiom-certificate of version 3 in canonical form")  # so no key is double
     need(hashlib.sha256(canonical(whole["payload"])).hexdigest() == whole["digest"], "the digest does not match")
-    return whole["payload"], whole["version"]
+    return whole["payload"]
 def conform(value: Any, form: Any, what: str, refusal: type[Exception] = Rejected) -> Any:
     """`value`, refused unless it has this form: a type; {key: form}, exactly these keys; [form], a list of any length;
     (form, ...), a list of that length."""
@@ -87,10 +93,12 @@ def from_base64(value: Any, what: str) -> bytes:
     data = base64.b64decode(value.replace("\n", ""))
     need(base64.b64encode(data).decode("ascii") == value, f"{what}: not canonical base64")
     return data
-def volume(shape: list[Any], what: str) -> int:
-    size = prod([integer(axis, 1, MAX_SIZE + 1, what) for axis in shape[:64]])
-    need(size <= MAX_SIZE and len(shape) <= 64, f"{what} is too large")
-    return size
+def unpacked(value: Any, what: str) -> bytes:
+    """The bytes whose zlib stream is written in base64."""
+    stream = zlib.decompressobj()
+    data = stream.decompress(from_base64(value, what), MAX_BYTES)
+    need(stream.eof and not stream.unused_data, f"{what}: not one zlib stream, or too large")
+    return data
 def rational(value: Any, what: str) -> Fraction:
     match = matched(value, "(0|-?[1-9][0-9]*)(?:/([1-9][0-9]*))?", what)
     p, q = int(match[1]), int(match[2] or 1)
@@ -196,23 +204,7 @@ def reciprocal(b: Vector) -> Vector:
         inverse = [den * (common // x) for x in lo]
         return inverse, inverse, common
     return [(den << POINT_BITS) // y for y in hi], [-((-den << POINT_BITS) // x) for x in lo], 1 << POINT_BITS
-# --- The network: safetensors and program -----------------------------------------------------------------------------
-TENSOR = {"data_offsets": (int, int), "dtype": str, "shape": [int]}
-def read_safetensors(blob: bytes) -> Tensors:
-    """The tensors of a safetensors file; their bytes must follow each other without gap or overlap."""
-    length = int.from_bytes(blob[:8], "little")
-    need(8 <= len(blob) <= MAX_BYTES and length <= len(blob) - 8, "the weights are not a safetensors file")
-    header = conform(parse_json(blob[8 : 8 + length].decode("utf-8", "replace"), Rejected), dict, "the weights' header")
-    header.pop("__metadata__", None)
-    conform(header, dict.fromkeys(header, TENSOR), "the weights' header")
-    found, start = Tensors(), 8 + length
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        end = start + 4 * volume(entry["shape"], "a tensor's shape")
-        need(entry["dtype"] in ("F32", "I32"), "a tensor is neither F32 nor I32")
-        need(entry["data_offsets"] == [start - 8 - length, end - 8 - length], "the weights leave gaps or overlap")
-        found[name], start = (entry["dtype"], entry["shape"], blob[start:end]), end
-    need(start == len(blob), "the weights leave gaps")
-    return found
+# --- The network: tensors and program ---------------------------------------------------------------------------------
 def decode_float32(data: bytes, name: str) -> Vector:
     """Exact numbers from float32 bytes, at 2^-149 less the zeros that all of them end in."""
     bits = unpack(f"<{len(data) // 4}I", data)
@@ -223,18 +215,17 @@ def decode_float32(data: bytes, name: str) -> Vector:
     values = [(-v if w >> 31 else v) >> spare for v, w in zip(sizes, bits, strict=True)]
     return values, values, 1 << (149 - spare)
 class Node:
-    """One operation of a program, validated. For add, sub, neg, view, take and concat, `terms` lists (place of an
+    """One operation of a program, validated. For add, sub, neg, take and concat, `terms` lists (place of an
     operand, index or None, sign): the value is the sum of sign * operand[index], where index -1 reads 0."""
     def __init__(self, op: str, of: list[int], size: int, constant: bool) -> None:
         self.op, self.of, self.size, self.constant, self.source = op, of, size, constant, 0
         self.shape, self.pair = list[int](), False  # of a matmul; whether it is a product of two variables, or a gate
         self.terms: list[tuple[int, list[int] | None, int]] = []
 FORMS = {"input": {"size": int}, "tensor": {"name": str}, "take": {"index": str, "of": [int]},
-         "matmul": {"of": [int], "shape": (int, int, int)},
-         "view": {"map": [(int, [int], int)], "of": [int], "shape": [int], "source": [int]}}
-OPERANDS = {"input": 0, "tensor": 0, "matmul": 2, "add": 2, "sub": 2, "mul": 2, "div": 2, "gate": 2, "view": 1,
-            "take": 1, "neg": 1, "relu": 1, "rsqrt": 1, "concat": None} | dict.fromkeys(FUNCTIONS, 1)
-def parse_node(raw: Any, nodes: list[Node], tensors: Tensors) -> Node:
+         "matmul": {"of": [int], "shape": (int, int, int)}}
+OPERANDS = {"input": 0, "tensor": 0, "matmul": 2, "add": 2, "sub": 2, "mul": 2, "div": 2, "gate": 2,
+            "take": 1, "neg": 1, "relu": 1, "concat": None} | dict.fromkeys(FUNCTIONS, 1)
+def parse_node(raw: Any, nodes: list[Node], tensors: dict[str, tuple[str, bytes]]) -> Node:
     """Validate a node whose operands are among `nodes`."""
     op = str(raw.get("op"))
     here = f"node {len(nodes)} ({op[:20]!r})"
@@ -247,7 +238,7 @@ def parse_node(raw: Any, nodes: list[Node], tensors: Tensors) -> Node:
         name, dtype = (raw["name"], "F32") if op == "tensor" else (raw["index"], "I32")
         need(name in tensors and tensors[name][0] == dtype, f"{here} names no {dtype} tensor")
         if op == "tensor":
-            return Node(op, [], len(tensors[name][2]) // 4, True)
+            return Node(op, [], len(tensors[name][1]) // 4, True)
     of = [integer(k, 0, len(nodes), f"an operand of {here}") for k in raw["of"]]
     need(len(of) == (OPERANDS[op] or len(of) or 1), f"{here} has the wrong number of operands")
     sizes, a, b = [nodes[k].size for k in of], nodes[of[0]], nodes[of[-1]]
@@ -257,9 +248,8 @@ def parse_node(raw: Any, nodes: list[Node], tensors: Tensors) -> Node:
         m, k, n = node.shape = [integer(x, 1, MAX_SIZE, f"the shape of {here}") for x in raw["shape"]]
         need(sizes == [m * k, k * n] and b.constant, f"{here} does not fit its operands, or they vary")
         node.size = m * n
-    elif op in ("view", "take"):
-        data = tensors[raw["index"]][2] if op == "take" else b""
-        index = view_index(raw, a.size, here) if op == "view" else [*unpack(f"<{len(data) // 4}i", data)]
+    elif op == "take":
+        index = [*unpack(f"<{len(tensors[name][1]) // 4}i", tensors[name][1])]
         need(-1 <= min(index) and max(index) < a.size, f"{here} reads outside its operand")
         node.size, node.terms[:] = len(index), [(0, index, 1)]
     elif op == "concat":
@@ -270,27 +260,16 @@ def parse_node(raw: Any, nodes: list[Node], tensors: Tensors) -> Node:
             start += size
     else:
         need(len(set(sizes)) == 1, f"{here} has operands of different sizes")
-        need(op not in ("div", "rsqrt") or b.constant, f"{here} takes its last operand constant only")
+        need(op != "div" or b.constant, f"{here} takes its last operand constant only")
         need(op != "gate" or not a.constant, f"{here} takes no constant to decide by")
         node.pair = op == "gate" or (op == "mul" and not a.constant and not b.constant)
         signs = {"add": (1, 1), "sub": (1, -1), "neg": (-1,)}.get(op, ())
         node.terms = [(place, None, sign) for place, sign in enumerate(signs)]
     return node
-def view_index(raw: dict[str, Any], size: int, here: str) -> list[int]:
-    """For each element of a view the element of the operand that it shows, -1 where it is 0."""
-    shape, source, maps = raw["shape"], raw["source"], raw["map"]
-    index = [0] * volume(shape, here)
-    need(volume(source, here) == size and len(maps) == len(source), f"{here} does not fit its source")
-    for axis, (offset, factors, dilation) in zip(source, maps, strict=True):
-        places = [integer(offset, -MAX_SIZE, MAX_SIZE, f"an offset of {here}")]
-        integer(dilation, 1, MAX_SIZE, f"a dilation of {here}")
-        need(len(factors) == len(shape), f"the map of {here} does not fit its shape")
-        for extent, factor in zip(shape, factors, strict=True):
-            integer(factor, -MAX_SIZE, MAX_SIZE, f"a multiplier of {here}")
-            places = [s + factor * i for s in places for i in range(extent)]
-        index = [i * axis + s // dilation if i >= 0 and 0 <= s < axis * dilation and s % dilation == 0 else -1
-                 for i, s in zip(index, places, strict=True)]
-    return index
+def enclose(node: Node, args: list[Vector], matrix: Matrix | None = None) -> Vector:
+    """The same at 2^-G."""
+    value = matrix.forward(args[0])[0] if matrix else evaluate_node(node, args, H)
+    return value if value[2] == 1 << G else outward(value, G)
 def evaluate_node(node: Node, args: list[Vector], bits: int) -> Vector:
     """Enclosures of a node's values from those of its operands; smooth functions at 2^-bits."""
     if node.terms:
@@ -322,29 +301,57 @@ def evaluate_node(node: Node, args: list[Vector], bits: int) -> Vector:
             radius = [*map(add, product(r, [*map(add, map(abs, d), s)]), product([*map(abs, c)], s))]
             lo, hi = list(map(sub, lo, radius)), list(map(add, hi, radius))
         return lo, hi, 4 * args[0][2] * args[1][2]
-    (lo, hi, den), f = outward(args[0], bits), FUNCTIONS["sqrt" if node.op == "rsqrt" else node.op]
-    defined = node.op not in ("sqrt", "rsqrt", "reciprocal") or min(lo) >= (node.op != "sqrt")
+    (lo, hi, den), f = outward(args[0], bits), FUNCTIONS[node.op]
+    defined = node.op not in ("sqrt", "reciprocal") or min(lo) >= (node.op != "sqrt")
     need(defined, f"a {node.op} of what may not be positive")
     if node.op == "square":
         lo, hi = [max(l, -u, 0) for l, u in zip(lo, hi, strict=True)], [max(-l, u) for l, u in zip(lo, hi, strict=True)]
     ends = (hi, lo) if node.op == "reciprocal" else (lo, hi)
-    found = [f(x, bits)[0] for x in ends[0]], [f(x, bits)[1] for x in ends[1]], den
-    return reciprocal(found) if node.op == "rsqrt" else found
+    return [f(x, bits)[0] for x in ends[0]], [f(x, bits)[1] for x in ends[1]], den
+# --- Rounding: what float32 may make of an operation ------------------------------------------------------------------
+Sum = tuple[int, list[int], list[int]]  # of a node at 2^-G: how many terms it sums, their sizes together, error charged
+def rounding(profile: str, node: Node, exact: Vector, args: list[Vector], sums: list[Sum | None],
+             bound: Callable[[list[Vector]], Vector]) -> tuple[Vector, list[int], Sum]:
+    """A node's values widened by their errors, these, and it as a sum: in any order, fused or not, flushed or not. A
+    sum for this use alone may be summed in one with the node: n terms differ from their sum by n u / (1 - n u) of their
+    sizes, u = 2^-24, less what was charged before. On grids far above 2^-126 flushing keeps what bounds enclose.
+    Source: Higham 2002, Accuracy and Stability of Numerical Algorithms, 2.2 and 3.1."""
+    largest = lambda a: list(map(max, a[1], map(neg, a[0])))
+    spread = lambda parts: bound([(list(map(neg, sizes)), sizes, 1 << G) for sizes in parts])[1]
+    count, sizes, charged, factor = 1, largest(exact), [0] * node.size, (PROFILES[profile].get(node.op, 1), 1 << 24)
+    if node.op in SUMS | MOVES:
+        parts = [s or (1, largest(a), [0] * len(a[0])) for s, a in zip(sums, args, strict=True)]
+        count = node.shape[1] if node.op == "matmul" else (sum if node.op in SUMS else max)([n for n, _, _ in parts])
+        sizes, factor = spread([m for _, m, _ in parts]), (count, (1 << 24) - count)
+        if node.terms and all(i is None or len({*i} - {-1}) == len(i) - i.count(-1) for _, i, _ in node.terms):
+            charged = spread([c for _, _, c in parts])
+    need(count < 1 << 23 and max(sizes) < 1 << 60 + G, "level float32: a value or a partial sum may be too large")
+    total = charged if node.op in EXACT else [factor[0] * m // factor[1] + 1 for m in sizes]
+    errors = [max(t - c, 0) + 3 * (node.op not in EXACT) for t, c in zip(total, charged, strict=True)]
+    return (list(map(sub, exact[0], errors)), list(map(add, exact[1], errors)), 1 << G), errors, (count, sizes, total)
 class Network:
     """A validated program with its tensors; only what the output needs is computed."""
-    def __init__(self, nodes: list[Node], output: int, constants: dict[int, Vector]) -> None:
-        self.nodes, self.output, self.constants = nodes, output, constants
+    def __init__(self, nodes: list[Node], output: int, constants: dict[int, Vector], profile: str = "") -> None:
+        self.nodes, self.output, self.constants, self.profile = nodes, output, constants, profile
         self.inputs, self.outputs = nodes[0].size, nodes[output].size
         need(not nodes[output].constant, "the output does not depend on the input")
         needed = {output}
         for k in range(output, -1, -1):
             needed.update(nodes[k].of if k in needed else ())
         self.order = [k for k in sorted(needed) if k and not nodes[k].constant]
+        sums = dict[int, Sum]()
         for k in sorted(needed - constants.keys()):
             if nodes[k].constant:
-                constants[k] = evaluate_node(nodes[k], [constants[i] for i in nodes[k].of], POINT_BITS)
+                node, args, last = nodes[k], [constants[i] for i in nodes[k].of], [sums.get(i) for i in nodes[k].of]
+                lo, hi, den = constants[k] = evaluate_node(node, args, POINT_BITS)
+                need(max(map(int.bit_length, [*lo, *hi, den])) <= 1 << 14, "a constant takes too many bits")
+                if profile and (node.op not in EXACT or any(last)):
+                    bound, args = partial(enclose, node), [outward(a, G) for a in args]
+                    constants[k], _, sums[k] = rounding(profile, node, bound(args), args, last, bound)
         self.compiled: dict[int, Any] = {}  # by `prepare`
         self.feeding: dict[int, bool] = {}  # the operands of nonlinear nodes: whether one of those is smooth
+        uses = Counter([output, *(i for k in self.order for i in nodes[k].of)])
+        self.fused = {k for k in self.order if nodes[k].op in SUMS | MOVES and uses[k] == 1}
     def prepare(self) -> None:
         """What bounding needs: a Matrix for matmul, a Vector for mul and div, and constants that are added at 2^-G."""
         for k in self.order:
@@ -368,24 +375,29 @@ class Network:
             values[k] = evaluate_node(self.nodes[k], [values[i] for i in self.nodes[k].of], POINT_BITS)
         lo, hi, den = values[self.output]
         return [(Fraction(a, den), Fraction(b, den)) for a, b in zip(lo, hi, strict=True)]
-def load_network(model: Any, blob: bytes) -> Network:
-    """Parse and validate `payload.model` with the bytes of its safetensors file, comparing hashes; else `Rejected`."""
-    tensors, entry = read_safetensors(blob), {"dtype": str, "sha256": str, "shape": [int]}
-    program = {"nodes": [dict], "output": int}
-    conform(model, {"name": str, "program": program, "source": dict, "tensors": dict.fromkeys(tensors, entry)}, "model")
+def load_network(model: Any, blob: bytes, profile: str = "") -> Network:
+    """Parse and validate `payload.model` with the bytes of its tensors, in order of their names; else `Rejected`."""
+    need(profile in ("", *PROFILES), "unknown profile of float32")
+    conform(model, {"name": str, "program": {"nodes": [dict], "output": int}, "source": dict, "tensors": dict}, "model")
     for digest in model["source"].values():
         matched(digest, "[0-9a-f]{64}", "a hash of model.source")
-    for name, entry in model["tensors"].items():
-        need([entry["dtype"], entry["shape"]] == [*tensors[name][:2]], f"tensor {name!r} has another dtype or shape")
-        need(entry["sha256"] == hashlib.sha256(tensors[name][2]).hexdigest(), f"tensor {name!r} has another hash")
+    tensors, start = dict[str, tuple[str, bytes]](), 0  # dtype, little-endian bytes
+    for name, entry in sorted(model["tensors"].items()):
+        conform(entry, {"dtype": str, "sha256": str, "shape": [int]}, f"tensor {name!r}")
+        size = 4 * prod([integer(n, 1, MAX_SIZE + 1, "a tensor's shape") for n in entry["shape"][:64]])
+        data = blob[start : start + min(size, MAX_BYTES)]
+        need(entry["dtype"] in ("F32", "I32") and len(data) == size, f"tensor {name!r} is not there")
+        need(entry["sha256"] == hashlib.sha256(data).hexdigest(), f"tensor {name!r} has another hash")
+        tensors[name], start = (entry["dtype"], data), start + len(data)
+    need(start == len(blob), "there are more weights than tensors")
     program, nodes, total, constants = model["program"], list[Node](), 0, dict[int, Vector]()
     for raw in program["nodes"]:
         nodes.append(parse_node(raw, nodes, tensors))
         total += nodes[-1].size
         need(total <= MAX_SIZE, "the program is too large")
         if nodes[-1].op == "tensor":
-            constants[len(nodes) - 1] = decode_float32(tensors[raw["name"]][2], raw["name"])
-    return Network(nodes, integer(program["output"], 0, len(nodes), "program.output"), constants)
+            constants[len(nodes) - 1] = decode_float32(tensors[raw["name"]][1], raw["name"])
+    return Network(nodes, integer(program["output"], 0, len(nodes), "program.output"), constants, profile)
 # --- Matrices of integers, a row packed in one big integer ------------------------------------------------------------
 class Matrix:
     """A constant k x n matrix on a grid: v <= 2^bits w <= v + error, with integers |v| < 2^62. A row v is packed in one
@@ -451,6 +463,7 @@ class Bounds:
         self.box_lo, self.box_hi, self.parted, self.empty = box_lo, box_hi, False, False  # at 2^-H
         self.values: dict[int, Vector] = {0: outward((box_lo, box_hi, 1 << H), G)}
         self.charges, self.split = dict[int, Any](), dict[int, Any]()  # of matmul nodes, of operands of relu nodes
+        self.errors, self.sums = dict[int, list[int]](), dict[int, Sum]()  # of float32, at 2^-G
     def part(self, split: Split) -> Bounds:
         """What is left of these where a split holds."""
         (k, j, p, sign), found = split, copy(self)
@@ -472,15 +485,18 @@ def sweep(net: Network, known: Bounds, crown: bool, slopes: Callable[..., Slopes
     passes, with `slopes` for (node, element, 1 if from below)."""
     bounds = copy(known)
     bounds.values = values = {0: known.values[0]}
-    bounds.charges, bounds.split = {}, {}
+    bounds.charges, bounds.split, bounds.errors, bounds.sums = {}, {}, {}, {}
     for k in [0, *net.order]:
         node = net.nodes[k]
-        if node.op == "matmul":
-            values[k], bounds.charges[k] = net.compiled[k].forward(values[node.of[0]])
-        elif k:
+        if k:
             constants = net.compiled if node.terms else net.constants
-            value = evaluate_node(node, [values[i] if i in values else constants[i] for i in node.of], H)
-            values[k] = value if value[2] == 1 << G else outward(value, G)
+            args = [values[i] if i in values else constants[i] for i in node.of]
+            matrix = net.compiled[k] if node.op == "matmul" else None
+            args, bound = args[: 1 if matrix else None], partial(enclose, node, matrix=matrix)
+            values[k], bounds.charges[k] = matrix.forward(args[0]) if matrix else (bound(args), [])
+            if net.profile:
+                sums = [bounds.sums[i] if i in net.fused else None for i in node.of[: len(args)]]
+                values[k], bounds.errors[k], bounds.sums[k] = rounding(net.profile, node, values[k], args, sums, bound)
         if k not in net.feeding:
             continue
         lo, hi, den = values[k]
@@ -515,6 +531,7 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slo
             constant += sum(products) << (H - G)
             continue
         source, targets = node.source, []
+        constant -= sum(map(mul, map(abs, row), bounds.errors[k])) << (H - G) if net.profile else 0
         (lo, hi, _), new = bounds.values[source], [0] * net.nodes[source].size
         if node.terms:
             for place, index, sign in node.terms:
@@ -573,6 +590,7 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slo
                 if rest:
                     constant += min(lo[j], 0) << (H - G)
         for i, part in targets or [(source, new)]:
+            constant -= (sum(map(abs, part)) >> 40) + 1 if net.profile else 0  # as operands may be flushed
             if i in pending:
                 pending[i] = list(map(add, pending[i], part))
             elif any(part):
@@ -582,11 +600,11 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slo
 # --- The property and its proofs --------------------------------------------------------------------------------------
 BOX, TERMS = {"hi": [str], "lo": [str]}, [(int, str)]
 CASE = {"exact": BOX, "float32": BOX, "unsafe": [[{"input": TERMS, "output": TERMS, "strict": bool, "threshold": str}]]}
-PAYLOAD = {"claim": str, "levels": [str], "meta": dict, "model": dict, "proof": dict, "weights": dict,
-           "property": {"cases": [CASE], "text": str}}
+PAYLOAD = {"claim": str, "levels": [str], "meta": dict, "model": dict, "profile": str, "proof": dict,
+           "weights": str, "property": {"cases": [CASE], "text": str}}
 ROW = int, [(int, int)], int, [int]  # disjunct, [(atom, multiplier)], table of slopes or -1, multipliers of the splits
-TREE = {1: {"bounds": str, "choices": [[int]], "nodes": [int]}, 2: {"bounds": str, "leaves": [[ROW]], "nodes": [int],
-        "lemmas": [(int,) * 4], "roots": [[int]], "slopes": [str], "slots": [(int, int)], "splits": [(int, int, int)]}}
+TREE = {"bounds": str, "leaves": [[ROW]], "nodes": [int], "lemmas": [(int,) * 4], "roots": [[int]], "slopes": [str],
+        "slots": [(int, int)], "splits": [(int, int, int)]}
 class Atom:
     """sum c x + sum d y <= threshold, or < if strict."""
     def __init__(self, raw: Any, net: Network) -> None:
@@ -638,20 +656,15 @@ class Result:
         self.levels, self.lines, self.failed = list[str](), list[str](), list[tuple[int, int]]()
         self.margin: Fraction | None = None
 class Tree:
-    """Trees for sets of disjuncts. Version 1 has one for all; its leaves bound anew and refute an atom of each."""
+    """Trees for sets of disjuncts, whose leaves refute each disjunct by a sum of multiples of its atoms."""
     def __init__(self, raw: dict[str, Any], net: Network, case: Case) -> None:
-        self.fresh, self.crown, every = "choices" in raw, raw["bounds"] == "crown", range(len(case.unsafe))
+        self.crown, every, known = raw["bounds"] == "crown", range(len(case.unsafe)), {0, *net.feeding}
         need(raw["bounds"] in ("crown", "ibp"), "unknown rule for bounds")
-        if self.fresh:
-            need(all(len(c) == len(every) for c in raw["choices"]), "a choice does not fit the disjuncts")
-            leaves = [[[d, [[k, 1 << UNIT]], -1, []] for d, k in enumerate(choice)] for choice in raw["choices"]]
-            raw = {"leaves": leaves, "nodes": [min(x, 2 * x) for x in raw["nodes"]], "roots": [every]}
-            raw |= {"lemmas": [], "slopes": [], "slots": [], "splits": []}
         self.roots, self.nodes = [frozenset(disjuncts) for disjuncts in raw["roots"]], raw["nodes"]
         need(frozenset[int]().union(*self.roots) == {*every}, "a disjunct has no tree, or is none of the case's")
         self.leaves, self.splits, self.slots = raw["leaves"], raw["splits"], [(k, j) for k, j in raw["slots"]]
         for k, j, *_ in raw["slots"] + raw["lemmas"] + raw["splits"]:
-            need(k in {0, *net.feeding}, "a value is neither of the input nor of what enters a nonlinear node")
+            need(k in known, "a value is neither of the input nor of what enters a nonlinear node")
             integer(j, 0, net.nodes[k].size, "an element")
         self.tables = [from_base64(x, "a table of slopes") for x in raw["slopes"]]
         need(all(len(table) <= len(self.slots) for table in self.tables), "a table of slopes is longer than the slots")
@@ -666,8 +679,7 @@ class Tree:
 def check_tree(net: Network, number: int, case: Case, tree: Tree, result: Result) -> None:
     """Walk the trees of a case in preorder; over a leaf, each disjunct of its tree must be refuted there or above."""
     first, width, lemma = result.leaves, net.inputs, lambda *of: tree.slopes(tree.lemmas.get(of, -1))
-    root = Bounds(case.lo, case.hi)
-    root = root if tree.fresh else sweep(net, root, tree.crown, lemma)
+    root = sweep(net, Bounds(case.lo, case.hi), tree.crown, lemma)
     stack = [(root, list[Split](), left) for left in tree.roots[::-1]]
     for token in tree.nodes:
         need(len(stack) > 0, "a tree goes on after its end")
@@ -713,29 +725,16 @@ def check_point(net: Network, cases: list[Case], proof: dict[str, Any]) -> str:
     need(any(all(a.holds(point, outputs) for a in d) for d in case.unsafe), "the point is not shown to be unsafe")
     return f"evaluated at a point of {'float32 values' if deployed else 'rational numbers, which are not all float32'}"
 # --- The verdict ------------------------------------------------------------------------------------------------------
-def read_weights(raw: Any, folder: Any) -> bytes:
-    """The bytes of the safetensors file, from inside the certificate or from the file beside it."""
-    if set(raw) == {"inside"}:
-        return from_base64(raw["inside"], "the weights")
-    conform(raw, {"beside": str, "sha256": str}, "weights")
-    name = matched(raw["beside"], r"[^/\\:\0]*[^/\\:\0.]", "the name of the weights file")[0]
-    try:
-        with open(os.path.join(folder, name), "rb") as file:
-            blob = file.read(MAX_BYTES + 1)
-    except (OSError, TypeError, ValueError):
-        raise Rejected(f"the weights file {name!r} cannot be read") from None
-    need(hashlib.sha256(blob).hexdigest() == raw["sha256"], f"the weights file {name!r} has another hash")
-    return blob
-def judge(data: bytes, folder: str | None, result: Result) -> list[str]:
+def judge(data: bytes, result: Result) -> list[str]:
     """Check everything; what was proved, in words."""
-    payload, version = open_envelope(data)
-    model, proof, asked = (conform(payload, PAYLOAD, "payload")[key] for key in ("model", "proof", "property"))
-    need(payload["levels"] == ["real"], 'unknown levels: there is ["real"]')
-    net = load_network(model, read_weights(payload["weights"], folder))
+    payload = conform(open_envelope(data), PAYLOAD, "payload")
+    model, proof, asked, profile = (payload[key] for key in ("model", "proof", "property", "profile"))
+    need(payload["levels"] == ["real", "float32"][: 1 + bool(profile)], "levels do not fit the profile")
+    net = load_network(model, unpacked(payload["weights"], "the weights"), profile)
     cases = [Case(raw, net) for raw in asked["cases"]]
     need(len(cases) > 0, "a property without cases")
     if payload["claim"] == "holds":
-        trees = conform(proof, {"kind": str, "trees": [TREE[version]]}, "proof")["trees"]
+        trees = conform(proof, {"kind": str, "trees": [TREE]}, "proof")["trees"]
         need(proof["kind"] == "tree" and len(trees) == len(cases), "the proof is not a tree for each case")
         net.prepare()
         for number, (case, tree) in enumerate(zip(cases, trees, strict=True)):
@@ -745,55 +744,55 @@ def judge(data: bytes, folder: str | None, result: Result) -> list[str]:
             raise Rejected(f"{len(result.failed)} of {result.leaves} leaves fall short, as {result.failed[0]}; {how}")
         what, how = "no input of any case is unsafe", f"{result.leaves} leaf boxes cover the cases; {how}"
     else:
-        need(payload["claim"] == "violated", "unknown claim")
+        need(payload["claim"] == "violated" and not profile, "unknown claim, or not at this level")
         conform(proof, {"case": int, "inputs": [str], "kind": str}, "proof")
         need(proof["kind"] == "point", "the proof is not a point")
         how, what = check_point(net, cases, proof), f"an input of case {proof['case']} is unsafe"
-    listed = canonical(asked["cases"])
+    result.levels, listed = payload["levels"], canonical(asked["cases"])
     return [
         f"claim        {payload['claim']}: {what}",
         f"property     {asked['text'][:2000]!r}",
         f"cases        {len(cases)}, sha256 {hashlib.sha256(listed).hexdigest()}: {listed[:2000].decode('ascii')}",
         f"proof        {how}",
         "level        real: the network over the real numbers, on the exact box and the float32 box of each case",
+        *["level        float32: every execution of its operations in float32, sums in any order, fused or not, subnormal "
+          f"numbers flushed or not, functions as accurate as profile {profile!r} says; all values are finite"] * bool(profile),
         f"model        {model['name'][:200]!r}, {net.inputs} inputs, {net.outputs} outputs, program and tensors sha256 "
         f"{hashlib.sha256(canonical([model['program'], model['tensors']])).hexdigest()}",
         *(f"source       {kind[:200]!r} sha256 {digest}" for kind, digest in sorted(model["source"].items())),
         "assumed      program and tensors are those of the deployed network (`axiom check --model FILE` compares them)",
-        "not covered  rounding in a float32 execution; whether the cases mean what the text says; inputs outside them",
+        f"not covered  {'a compiler that replaces operations' if profile else 'rounding in a float32 execution'}; "
+        "whether the cases mean what the text says; inputs outside them",
         "signature not checked",
     ]
 def show(value: Fraction | None) -> str:
     return "none" if value is None else f"{Decimal(value.numerator) / Decimal(value.denominator):.6g}"
-def check(data: bytes, folder: str | None = None) -> Result:
-    """Judge the bytes of a certificate; `folder` is where its weights file may lie. It raises nothing."""
+def check(data: bytes) -> Result:
+    """Judge the bytes of a certificate. It raises nothing."""
     result = Result()
     try:
-        result.lines = judge(data, folder, result)
-        result.accepted, result.code, result.levels = True, 0, ["real"]
+        result.lines = judge(data, result)
+        result.accepted, result.code = True, 0
     except (Unreadable, Rejected) as error:
         result.code, result.reason = 2 if isinstance(error, Unreadable) else 1, repr(str(error))[1:-1][:1000]
     except Exception as error:
         result.reason = f"the checker could not finish: {type(error).__name__} {str(error)[:200]!r}"
     return result
 def main(arguments: list[str]) -> int:
-    paths = [a for a in arguments if a != "--failed"]
-    if not paths or any(path.startswith("-") for path in paths):
-        print("usage: python -I -S checker.py [--failed] CERT...", file=sys.stderr)
+    path, *rest = [a for a in arguments if a != "--failed"] or ["-"]
+    if rest or path.startswith("-"):
+        print("usage: python -I -S checker.py [--failed] CERT", file=sys.stderr)
         return 2
-    worst = 0
-    for path in paths:
-        try:
-            with open(path, "rb") as file:
-                result = check(file.read(MAX_BYTES + 1), os.path.dirname(path))
-        except (OSError, ValueError, MemoryError):
-            result = Result(2, "the file cannot be read")
-        verdict = ["accepted", f"rejected: {result.reason}", f"unreadable: {result.reason}"][result.code]
-        print("\n".join([f"{path!r}:"] * (len(paths) > 1) + [verdict, *result.lines]))
-        if "--failed" in arguments:
-            print(json.dumps({"failed": result.failed[:9999], "leaves": result.leaves, "margin": show(result.margin)}))
-        worst = max(worst, result.code)
-    return worst
+    try:
+        with open(path, "rb") as file:
+            result = check(file.read(MAX_BYTES + 1))
+    except (OSError, ValueError, MemoryError):
+        result = Result(2, "the file cannot be read")
+    verdict = ("accepted", f"rejected: {result.reason}", f"unreadable: {result.reason}")[result.code]
+    print(verdict, *result.lines, sep="\n")
+    if "--failed" in arguments:
+        print(json.dumps({"failed": result.failed[:9999], "leaves": result.leaves, "margin": show(result.margin)}))
+    return result.code
 if __name__ == "__main__":
     sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.exit(main(sys.argv[1:]))

@@ -4,7 +4,6 @@ A line is a hint: a proof or counterexample counts once its certificate, which l
 speaks of this very claim about this very network, and is accepted by the checker again.
 """
 
-import base64
 import hashlib
 import json
 import os
@@ -131,7 +130,7 @@ def key_of(claim: Claim) -> str | None:
 def _refutation(found: Certificate) -> Refuted:
     proof, model = found.payload["proof"], found.payload["model"]
     point = [checker.float_hex(x, "x") if "x" in x else checker.rational(x, "x") for x in proof["inputs"]]
-    blob = base64.b64decode(found.payload["weights"]["inside"])
+    blob = checker.unpacked(found.payload["weights"], "the weights")
     outputs = checker.load_network(model, blob).evaluate(point)
     return Refuted(Counterexample(tuple(point), tuple(outputs), case=proof["case"]), found)
 

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -33,39 +34,30 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def seal(payload: dict[str, Any], version: int | None = None) -> bytes:
-    """The bytes of a certificate with its digest; of version 2 if its trees have roots."""
-    if version is None:
-        proof = payload.get("proof")
-        trees = proof.get("trees") if isinstance(proof, dict) else None
-        listed = trees if isinstance(trees, list) else []
-        version = 1 + any("roots" in tree for tree in listed if isinstance(tree, dict))
+def seal(payload: dict[str, Any], version: int = 3) -> bytes:
+    """The bytes of a certificate with its digest."""
     digest = hashlib.sha256(canonical(payload).encode()).hexdigest()
     whole = {"digest": digest, "format": "axiom-certificate", "payload": payload, "version": version}
     return canonical(whole).encode()
 
 
 def tensor_file(tensors: dict[str, np.ndarray]) -> bytes:
-    """A safetensors file."""
-    header, data = {}, b""
-    for name, value in tensors.items():
-        raw = np.ascontiguousarray(value).tobytes()
-        dtype = {"float32": "F32", "int32": "I32"}[str(value.dtype)]
-        header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data
+    """The little-endian bytes of all, in order of their names."""
+    return b"".join(np.ascontiguousarray(value).tobytes() for _, value in sorted(tensors.items()))
 
 
-def read_tensor_file(blob: bytes) -> dict[str, np.ndarray]:
-    length = int.from_bytes(blob[:8], "little")
-    header, data = json.loads(blob[8 : 8 + length]), blob[8 + length :]
-    kinds = {"F32": np.float32, "I32": np.int32}
-    return {
-        name: np.frombuffer(data[slice(*entry["data_offsets"])], kinds[entry["dtype"]]).reshape(entry["shape"]).copy()
-        for name, entry in header.items()
-    }
+def packed(blob: bytes) -> str:
+    return base64.b64encode(zlib.compress(blob)).decode()
+
+
+def tensors_of(payload: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The tensors of a certificate."""
+    blob, found, start = zlib.decompress(base64.b64decode(payload["weights"])), {}, 0
+    for name, entry in sorted(payload["model"]["tensors"].items()):
+        count = int(np.prod(entry["shape"], dtype=int))
+        flat = np.frombuffer(blob, {"F32": np.float32, "I32": np.int32}[entry["dtype"]], count, start)
+        found[name], start = flat.reshape(entry["shape"]).copy(), start + 4 * count
+    return found
 
 
 def manifest(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -95,16 +87,18 @@ def certificate(
     cases: list[dict[str, Any]],
     proof: dict[str, Any],
     claim: str = "holds",
+    profile: str = "",
 ) -> dict[str, Any]:
-    """A payload with the weights inside."""
+    """A payload with the weights inside; at level float32 too if a profile is named."""
     return {
         "claim": claim,
-        "levels": ["real"],
+        "levels": ["real", "float32"] if profile else ["real"],
         "meta": {"made": "for a test"},
         "model": model(nodes, tensors),
+        "profile": profile,
         "property": {"text": "∀x. a test", "cases": cases},
         "proof": proof,
-        "weights": {"inside": base64.b64encode(tensor_file(tensors)).decode()},
+        "weights": packed(tensor_file(tensors)),
     }
 
 
@@ -151,7 +145,10 @@ def case(lo: list[Any], hi: list[Any], unsafe: list[list[Any]]) -> dict[str, Any
 
 
 def tree(nodes: list[int], choices: list[list[int]], bounds: str = "crown") -> dict[str, Any]:
-    return {"bounds": bounds, "choices": choices, "nodes": nodes}
+    """A tree for all disjuncts; leaf -1 - c is bounded anew and refutes in disjunct d the atom choices[c][d]."""
+    leaves = [[row(d, {k: 1}) for d, k in enumerate(choice)] for choice in choices]
+    nodes = [x if x >= 0 else ~(2 * (-1 - x) + 1) for x in nodes]
+    return forest(nodes, leaves, [[*range(len(choices[0]))]] if choices else [[0]], bounds=bounds)
 
 
 UNIT, PLACE = 1 << 20, 1 << 80  # of multipliers, of places of splits
@@ -167,7 +164,7 @@ def forest(
     lemmas: list[list[int]] = [],  # noqa: B006
     bounds: str = "crown",
 ) -> dict[str, Any]:
-    """Trees of version 2; splits are (node, element, place), tables are slopes from 0 to 255."""
+    """Trees; splits are (node, element, place), tables are slopes from 0 to 255."""
     places = [[k, j, int(Fraction(p) * PLACE)] for k, j, p in splits]
     slopes = [base64.b64encode(bytes(table)).decode() for table in tables]
     return {"bounds": bounds, "leaves": leaves, "lemmas": lemmas, "nodes": nodes, "roots": roots, "slopes": slopes,
@@ -228,7 +225,7 @@ def evaluate_all(
     values: list[list[Any]] = []
     smooth = {"tanh": mpmath.tanh, "exp": mpmath.exp, "sqrt": mpmath.sqrt, "reciprocal": lambda z: 1 / z,
               "square": lambda z: z * z}  # fmt: skip
-    smooth |= {"logistic": lambda z: 1 / (1 + mpmath.exp(-z)), "rsqrt": lambda z: 1 / mpmath.sqrt(z)}
+    smooth["logistic"] = lambda z: 1 / (1 + mpmath.exp(-z))
 
     def precise(z: Any) -> Any:
         return mpmath.mpf(z.numerator) / z.denominator if isinstance(z, Fraction) else z
@@ -268,10 +265,6 @@ def evaluate_all(
                         for i in range(k):
                             acc = total(acc, product(args[0][r * k + i], args[1][i * n + j]))
                         out.append(acc)
-            elif op == "view":
-                index = view_index(node)
-                fits(len(args[0]) == np.prod(node["source"], dtype=int))
-                out = [args[0][i] if i >= 0 else Fraction(0) for i in index]
             elif op == "take":
                 index = tensors[node["index"]]
                 fits(index.dtype == np.int32 and index.min() >= -1)
@@ -289,8 +282,8 @@ def evaluate_all(
                 parts = [Fraction(1) if g > 0 else Fraction(0) if g < 0 else between for g in args[0]]
                 out = [product(part, v) for part, v in zip(parts, args[1], strict=True)]
             else:
-                fits(len(of) == 1 and (op != "rsqrt" or fixed[0]))
-                fits(op not in ("sqrt", "rsqrt", "reciprocal") or all(z >= (op != "sqrt") * 1e-300 for z in args[0]))
+                fits(len(of) == 1)
+                fits(op not in ("sqrt", "reciprocal") or all(z >= (op != "sqrt") * 1e-300 for z in args[0]))
                 plain = {"neg": lambda a: -a, "relu": lambda a: max(a, 0 * a)}
                 out = [plain[op](a) if op in plain else smooth[op](precise(a)) for a in args[0]]
             values.append(out)
@@ -298,21 +291,19 @@ def evaluate_all(
     return values
 
 
-def view_index(node: dict[str, Any]) -> list[int]:
-    """The flat place that each element of a view shows, or -1."""
-    if (
-        len(node["map"]) != len(node["source"])
-        or min([*node["shape"], *node["source"], 1]) < 1
-        or np.prod(node["shape"]) > 10**6
-    ):
-        raise ValueError("this is no view")
+def view(
+    tensors: dict[str, np.ndarray], of: int, shape: list[int], source: list[int], maps: list[Any]
+) -> dict[str, Any]:
+    """Patches of a value: its element at (offset + sum of multiplier * i) / dilation, or 0 where that is none."""
     index = []
-    for i in np.ndindex(*node["shape"]):
-        place = [f + sum(m * a for m, a in zip(ms, i, strict=True)) for f, ms, _ in node["map"]]
-        where = [s // d if s % d == 0 else -1 for s, (_, _, d) in zip(place, node["map"], strict=True)]
-        inside = all(0 <= c < n for c, n in zip(where, node["source"], strict=True))
-        index.append(int(np.ravel_multi_index(where, node["source"])) if inside and where else inside - 1)
-    return index
+    for i in np.ndindex(*shape):
+        place = [f + sum(m * a for m, a in zip(ms, i, strict=True)) for f, ms, _ in maps]
+        where = [s // d if s % d == 0 else -1 for s, (_, _, d) in zip(place, maps, strict=True)]
+        inside = all(0 <= c < n for c, n in zip(where, source, strict=True))
+        index.append(int(np.ravel_multi_index(where, source)) if inside and where else inside - 1)
+    name = f"view{len(tensors)}"
+    tensors[name] = np.array(index, np.int32)
+    return {"op": "take", "of": [of], "index": name}
 
 
 def evaluate_many(nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], points: np.ndarray) -> list[np.ndarray]:
@@ -320,7 +311,7 @@ def evaluate_many(nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], p
     values: list[np.ndarray] = []
     relu, logistic = (lambda z: np.maximum(z, 0)), (lambda z: 1 / (1 + np.exp(-z)))
     table = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "relu": relu}
-    table |= {"tanh": np.tanh, "logistic": logistic, "exp": np.exp, "sqrt": np.sqrt, "rsqrt": lambda z: 1 / np.sqrt(z)}
+    table |= {"tanh": np.tanh, "logistic": logistic, "exp": np.exp, "sqrt": np.sqrt}
     table |= {"square": np.square, "reciprocal": np.reciprocal, "gate": lambda g, v: np.where(g > 0, v, 0.0)}
     for node in nodes:
         op, args = node["op"], [values[k] for k in node.get("of", [])]
@@ -332,8 +323,8 @@ def evaluate_many(nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], p
         elif op == "matmul":
             m, k, n = node["shape"]
             out = (args[0].reshape(-1, m, k) @ args[1][0].reshape(k, n)).reshape(len(points), -1)
-        elif op in ("view", "take"):
-            index = view_index(node) if op == "view" else list(tensors[node["index"]].ravel())
+        elif op == "take":
+            index = list(tensors[node["index"]].ravel())
             out = np.concatenate([args[0], zero], 1)[:, index]
         elif op == "concat":
             out = np.concatenate(args, 1)
@@ -362,7 +353,7 @@ def unsafe_at(case: dict[str, Any], point: list[Fraction], outputs: list[Any]) -
 def conv_program(rng: np.random.Generator) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """A 3x3 convolution with stride 2 and padding 1 over a 4x4 image, relu, max over positions, a dense layer.
 
-    Channels last: the patches are a view of shape (2, 2, 3, 3), the kernel is 9 x 2.
+    Channels last: the patches have shape (2, 2, 3, 3), the kernel is 9 x 2.
     """
     tensors = {
         "kernel": rng.integers(-8, 9, (9, 2)).astype(np.float32) / 8,
@@ -373,17 +364,17 @@ def conv_program(rng: np.random.Generator) -> tuple[list[dict[str, Any]], dict[s
     patches = [[-1, [2, 0, 1, 0], 1], [-1, [0, 2, 0, 1], 1]]
     nodes = [
         {"op": "input", "size": 16},
-        {"op": "view", "of": [0], "shape": [2, 2, 3, 3], "source": [4, 4], "map": patches},
+        view(tensors, 0, [2, 2, 3, 3], [4, 4], patches),
         {"op": "tensor", "name": "kernel"},
         {"op": "matmul", "of": [1, 2], "shape": [4, 9, 2]},
         {"op": "tensor", "name": "bias"},
-        {"op": "view", "of": [4], "shape": [4, 2], "source": [2], "map": [[0, [0, 1], 1]]},
+        view(tensors, 4, [4, 2], [2], [[0, [0, 1], 1]]),
         {"op": "add", "of": [3, 5]},
         {"op": "relu", "of": [6]},
         {"op": "take", "of": [7], "index": "order"},  # channels first
         # the maximum of neighbours, as b + relu(a - b)
-        {"op": "view", "of": [8], "shape": [2, 2], "source": [2, 4], "map": [[0, [1, 0], 1], [0, [0, 2], 1]]},
-        {"op": "view", "of": [8], "shape": [2, 2], "source": [2, 4], "map": [[0, [1, 0], 1], [1, [0, 2], 1]]},
+        view(tensors, 8, [2, 2], [2, 4], [[0, [1, 0], 1], [0, [0, 2], 1]]),
+        view(tensors, 8, [2, 2], [2, 4], [[0, [1, 0], 1], [1, [0, 2], 1]]),
         {"op": "sub", "of": [9, 10]},
         {"op": "relu", "of": [11]},
         {"op": "add", "of": [10, 12]},
@@ -416,7 +407,7 @@ def random_program(
         value = floats(size)
         k = tensor(np.abs(value) + np.float32(0.25) if positive else value)
         if positive and rng.random() < 0.5:
-            k = push({"op": str(rng.choice(["sqrt", "rsqrt"])), "of": [k]}, size)
+            k = push({"op": str(rng.choice(["sqrt", "reciprocal"])), "of": [k]}, size)
         return k
 
     def factorise(size: int) -> int:
@@ -442,8 +433,7 @@ def random_program(
                 for _ in source
             ]
             maps = [[0, [1, 0], 1], [0, [0, 1], 1]] if len(shape) == 2 and rng.random() < 0.5 else maps
-            node = {"op": op, "of": [last], "shape": shape, "source": source, "map": maps}
-            last = push(node, int(np.prod(shape, dtype=int)))
+            last = push(view(tensors, last, shape, source, maps), int(np.prod(shape, dtype=int)))
         elif op == "take":
             name = f"t{len(tensors)}"
             tensors[name] = rng.integers(-1, size, int(rng.integers(1, 5))).astype(np.int32)

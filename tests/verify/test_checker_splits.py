@@ -1,4 +1,4 @@
-"""The checker on trees of version 2: splits of neurons, cuts of inputs, slopes, multipliers, lemmas, several roots."""
+"""The checker on trees: splits of neurons, cuts of inputs, slopes, multipliers, lemmas, several roots."""
 
 import copy
 import itertools
@@ -16,9 +16,9 @@ seeds = st.integers(0, 2**32 - 1)
 examples = lambda count: settings(max_examples=count, deadline=None, derandomize=True)
 
 
-def verdict(nodes: Any, tensors: Any, cases: Any, trees: Any, version: int | None = None) -> Any:
+def verdict(nodes: Any, tensors: Any, cases: Any, trees: Any) -> Any:
     payload = build.certificate(nodes, tensors, cases, {"kind": "tree", "trees": trees})
-    return checker.check(build.seal(payload, version))
+    return checker.check(build.seal(payload))
 
 
 def dense(weights: list[Any], biases: list[Any] | None = None, activation: str = "relu") -> Any:
@@ -191,16 +191,6 @@ def base() -> dict[str, Any]:
     return build.certificate(*ABSOLUTE, above(Fraction(-1, 10)), {"kind": "tree", "trees": [tree]})
 
 
-def test_the_version_says_which_trees_a_file_has() -> None:
-    new, old = base(), copy.deepcopy(base())
-    old["proof"]["trees"] = [build.tree([1, -1, -1], [[0]])]
-    for payload, version in ((new, 2), (old, 1)):
-        assert checker.check(build.seal(payload, version)).accepted
-        result = checker.check(build.seal(payload, 3 - version))
-        assert result.code == 1 and "form" in result.reason
-        assert checker.check(build.seal(payload, 3)).code == 2
-
-
 @pytest.mark.parametrize("path, bad", [
     ("bounds", "lemma"), ("leaves.0.0.0", 1), ("leaves.0.0.0", -1), ("leaves.0.0.1.0.0", 1), ("leaves.0.0.1.0.1", -1),
     ("leaves.0.0.2", 1), ("leaves.0.0.2", -2), ("leaves.0.0.3", []), ("leaves.0.0.3", [0, 0]), ("leaves.0.0", [0]),
@@ -218,7 +208,7 @@ def test_what_does_not_fit_is_rejected_in_words(path: str, bad: Any) -> None:
     for key in outer:
         place = place[key]
     same, place[last] = place[last] == bad, bad
-    result = checker.check(build.seal(payload, 2)) if not isinstance(bad, float) else None
+    result = checker.check(build.seal(payload)) if not isinstance(bad, float) else None
     if result is not None:
         assert result.accepted == same, result.reason
         assert same or (result.code == 1 and "could not finish" not in result.reason), result.reason

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 
 CHECKER = Path(__file__).resolve().parent.parent / "checker.py"
 DERIVATION_CHECKER = CHECKER.with_name("derivation_checker.py")
-FORMAT = "axiom-certificate"
+FORMAT, VERSION = "axiom-certificate", 3
+LEVELS = ["real", "float32"]
 NOTHING = "0" * 64
+ONE = 1 << 20  # the multiplier 1 of an atom
 LINE = 160  # characters of a statement's line in a table
 
 
@@ -44,18 +47,16 @@ class Certificate:
 
     Args:
         payload: as docs/certificate-format.md says; only integers, strings, lists, maps and booleans.
-        version: of the format; 2 has trees with splits of neurons.
     """
 
     payload: dict[str, Any]
-    version: int = 1
 
     def to_bytes(self) -> bytes:
         """The canonical file."""
         body = canonical(self.payload)
         digest = hashlib.sha256(body).hexdigest()
         head = f'{{"digest":"{digest}","format":"{FORMAT}","payload":'.encode()
-        return head + body + f',"version":{self.version}}}\n'.encode()
+        return head + body + f',"version":{VERSION}}}\n'.encode()
 
     @property
     def claim(self) -> str:
@@ -138,19 +139,36 @@ def canonical(value: Any) -> bytes:
 def describe_model(
     program: dict[str, Any], tensors: dict[str, np.ndarray], name: str, source: dict[str, str]
 ) -> tuple[dict[str, Any], bytes]:
-    """The `model` part of the payload, and the safetensors file of its weights."""
-    from safetensors.numpy import save
-
-    blob = save(dict(tensors), metadata={"format": "axiom"}) if tensors else save({})
+    """The `model` part of the payload, and the little-endian bytes of its tensors, in order of their names."""
+    little = {key: array.astype(array.dtype.newbyteorder("<")).tobytes() for key, array in sorted(tensors.items())}
     manifest = {
         key: {
             "dtype": "F32" if array.dtype == np.float32 else "I32",
             "shape": list(array.shape),
-            "sha256": hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest(),
+            "sha256": hashlib.sha256(little[key]).hexdigest(),
         }
         for key, array in tensors.items()
     }
-    return {"name": name, "source": source, "program": program, "tensors": manifest}, blob
+    return {"name": name, "source": source, "program": program, "tensors": manifest}, b"".join(little.values())
+
+
+def tensors_of(payload: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The tensors of a certificate by name, each of its shape; not judged.
+
+    Raises:
+        CertificateError: they are not what the manifest says.
+    """
+    found, start = {}, 0
+    try:
+        blob = zlib.decompress(base64.b64decode(payload["weights"]))
+        for name, entry in sorted(payload["model"]["tensors"].items()):
+            count = int(np.prod(entry["shape"], dtype=np.int64))
+            flat = np.frombuffer(blob, {"F32": "<f4", "I32": "<i4"}[entry["dtype"]], count, start)
+            found[name], start = flat.reshape(entry["shape"]), start + 4 * count
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise CertificateError("The certificate's weights cannot be read.", got=f"{type(error).__name__}: {error}"[:200],
+                               fix="make the certificate again") from error  # fmt: skip
+    return found
 
 
 def describe_property(prop: Property) -> dict[str, Any]:
@@ -178,13 +196,23 @@ def _atom(atom: Atom) -> dict[str, Any]:
 
 
 def certificate(
-    model: dict[str, Any], blob: bytes, prop: dict[str, Any], claim: str, proof: dict[str, Any], meta: dict[str, str]
+    model: dict[str, Any],
+    blob: bytes,
+    prop: dict[str, Any],
+    claim: str,
+    proof: dict[str, Any],
+    meta: dict[str, str],
+    profile: str = "",
 ) -> Certificate:
-    """Put the parts together; weights go inside. Trees with roots are those of version 2."""
-    weights = {"inside": base64.b64encode(blob).decode()}
-    parts = {"claim": claim, "levels": ["real"], "model": model, "weights": weights}
-    version = 1 + any("roots" in tree for tree in proof.get("trees", ()))
-    return Certificate(parts | {"property": prop, "proof": proof, "meta": meta}, version)
+    """Put the parts together.
+
+    Args:
+        model, blob: as `describe_model` gives them.
+        profile: of float32 arithmetic ("cpu", "cuda"), for a proof at level `float32` too; none for `real` alone.
+    """
+    weights = base64.b64encode(zlib.compress(blob)).decode()
+    parts = {"claim": claim, "levels": LEVELS[: 1 + bool(profile)], "model": model, "profile": profile}
+    return Certificate(parts | {"property": prop, "proof": proof, "meta": meta, "weights": weights})
 
 
 def tree_proof(tree: Tree, prop: Property, bounds: str = "crown", every: int = 1) -> dict[str, Any]:
@@ -203,10 +231,12 @@ def tree_proof(tree: Tree, prop: Property, bounds: str = "crown", every: int = 1
         for _, split, choice, depth in tree.preorder(root):
             if choice is not None:
                 named = tuple(local[a] for a in choice[: len(case.unsafe)])
-                nodes.append(-1 - choices.setdefault(named, len(choices)))
+                nodes.append(~(2 * choices.setdefault(named, len(choices)) + 1))
             else:
                 nodes.append(2 * split + (depth % every == 0))
-        trees.append({"bounds": bounds, "choices": [list(c) for c in choices], "nodes": nodes})
+        leaves = [[[d, [[k, ONE]], -1, []] for d, k in enumerate(choice)] for choice in choices]
+        tables = {"lemmas": [], "slopes": [], "slots": [], "splits": []}
+        trees.append({"bounds": bounds, "leaves": leaves, "nodes": nodes, "roots": [[*range(len(case.unsafe))]], **tables})
     return {"kind": "tree", "trees": trees}
 
 
@@ -290,7 +320,7 @@ def certificate_of(content: bytes, at: str) -> "Certificate | Derivation | Bundl
     try:
         data = json.loads(content)
         payload = data["payload"]
-        known = (data["format"], data["version"]) in ((FORMAT, 1), (FORMAT, 2), ("axiom-derivation", 1))
+        known = (data["format"], data["version"]) in ((FORMAT, VERSION), ("axiom-derivation", 1))
         if not known or not isinstance(payload, dict):
             raise KeyError("format")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -299,7 +329,7 @@ def certificate_of(content: bytes, at: str) -> "Certificate | Derivation | Bundl
             fix="make it again; a cut or edited certificate cannot be repaired",
         ) from error  # fmt: skip
     if data["format"] == FORMAT:
-        return Certificate(payload, data["version"])
+        return Certificate(payload)
     from axiom_jax.verification.proof.derivation import Derivation
 
     return Derivation(payload)
@@ -342,6 +372,7 @@ def run_checker(path: str | os.PathLike[str], timeout: float | None = None) -> C
         failed = tuple((int(c), int(leaf)) for c, leaf in json.loads(lines.pop())["failed"])
     first = lines[0] if lines else f"the checker ended with status {done.returncode}: {done.stderr.strip()[-300:]}"
     if done.returncode == 0 and first == "accepted":
-        return Checked(True, None, ("real",), "\n".join(lines[1:]), (), seconds)
+        float32 = any(line.startswith("level        float32: ") for line in lines)
+        return Checked(True, None, tuple(LEVELS[: 1 + float32]), "\n".join(lines[1:]), (), seconds)
     reason = first.split(": ", 1)[1] if first.startswith(("rejected: ", "unreadable: ")) else first
     return Checked(False, reason, (), "\n".join(lines), failed, seconds, unreadable=done.returncode == 2)

@@ -40,7 +40,7 @@ class Exact:
 
     Args:
         model: the `model` part of a certificate; empty if something is missing.
-        blob: the safetensors file of its weights.
+        blob: the bytes of its tensors, in order of their names.
         missing: operations that certificates cannot express, or None.
         sites: of the values that enter nonlinear equations of the lowered model, in the order of its program.
     """

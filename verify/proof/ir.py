@@ -300,12 +300,18 @@ def _expanded(graph: Graph, node: Node, shape: tuple[int, ...]) -> Node:
     return graph.take(node, np.broadcast_to(np.arange(node.size).reshape(node.shape), shape))
 
 
-for _op in ("add", "sub", "mul", "div", "neg", "tanh", "logistic", "exp", "sqrt", "rsqrt"):
+for _op in ("add", "sub", "mul", "div", "neg", "tanh", "logistic", "exp", "sqrt"):
     ir.define(_op, _elementwise(_op))
 
 
 def _gate(graph: Graph, g: Node, v: Any) -> Node:
     return graph.add("gate", g.shape, [g, graph.node(v)])
+
+
+@ir.rule("rsqrt")
+def _rsqrt(graph: Graph, x: Any, **_: Any) -> Node:
+    node = graph.node(x)
+    return graph.add("reciprocal", node.shape, [graph.add("sqrt", node.shape, [node])])
 
 
 @ir.rule("add_any")
@@ -481,13 +487,13 @@ def _conv(
     blocks = []
     for g in range(feature_group_count):
         axes: list[Any] = [None] * len(x.shape)
-        axes[lhs[0]] = [0, _unit(len(shape), 0), 1]
-        axes[lhs[1]] = [g * channels, _unit(len(shape), 1 + spatial), 1]
+        axes[lhs[0]] = 0, _unit(len(shape), 0), 1
+        axes[lhs[1]] = g * channels, _unit(len(shape), 1 + spatial), 1
         for s in range(spatial):
             steps = [0] * len(shape)
             steps[1 + s], steps[2 + spatial + s] = window_strides[s], rhs_dilation[s]
-            axes[lhs[2 + s]] = [-padding[s][0], steps, lhs_dilation[s]]
-        patches = graph.add("view", shape, [x], shape=shape, source=list(x.shape), map=axes)
+            axes[lhs[2 + s]] = -padding[s][0], steps, lhs_dilation[s]
+        patches = _patches(graph, x, shape, axes)
         group = _rows(graph, w, rhs, g * features, features)
         m, k = batch * int(np.prod(outer)), channels * int(np.prod(kernel))
         blocks.append(graph.matmul(patches, group, m, k, features))
@@ -511,6 +517,23 @@ def _rows(graph: Graph, w: Any, rhs: Sequence[int], start: int, count: int) -> N
     return graph.tensor(np.asarray(w).transpose(axes)[..., start : start + count].reshape(-1, count), name)
 
 
+def _patches(graph: Graph, x: Node, shape: Sequence[int], axes: Sequence[tuple[int, Sequence[int], int]]) -> Node:
+    """For every index i of `shape` the element at coordinates c, or 0 outside.
+
+    Args:
+        axes: for each axis of x (offset, a multiplier an axis of `shape`, dilation): c = (offset + Σ multiplier · i) /
+            dilation, outside if that is not whole.
+    """
+    places = np.zeros(shape, np.int64)
+    outside = np.zeros(shape, bool)
+    for extent, (offset, steps, dilation) in zip(x.shape, axes, strict=True):
+        at = offset + sum(step * np.arange(n).reshape(-1, *[1] * (len(shape) - 1 - axis))
+                          for axis, (step, n) in enumerate(zip(steps, shape, strict=True)))  # fmt: skip
+        outside |= (at < 0) | (at >= extent * dilation) | (at % dilation != 0)
+        places = places * extent + at // dilation
+    return graph.take(x, np.where(outside, -1, places))
+
+
 def _unit(length: int, position: int) -> list[int]:
     return [int(i == position) for i in range(length)]
 
@@ -531,8 +554,8 @@ def _window_sum(
     for axis in range(rank):
         steps = [0] * len(shape)
         steps[axis], steps[rank + axis] = window_strides[axis], window_dilation[axis]
-        axes.append([-padding[axis][0], steps, base_dilation[axis]])
-    patches = graph.add("view", shape, [x], shape=shape, source=list(x.shape), map=axes)
+        axes.append((-padding[axis][0], steps, base_dilation[axis]))
+    patches = _patches(graph, x, shape, axes)
     k = int(np.prod(window_dimensions))
     return Node(graph.matmul(patches, graph.tensor(np.ones(k)), int(np.prod(outer)), k, 1).number, tuple(outer))
 

@@ -35,16 +35,6 @@ def evaluate(program, tensors, x):
             case "matmul":
                 m, k, n = node["shape"]
                 out = of[0].reshape(m, k) @ of[1].reshape(k, n)
-            case "view":
-                out = np.zeros(node["shape"])
-                source = of[0].reshape(node["source"])
-                for index in np.ndindex(*node["shape"]):
-                    at, inside = [], True
-                    for size, (offset, steps, dilation) in zip(node["source"], node["map"], strict=True):
-                        s = offset + sum(a * b for a, b in zip(steps, index, strict=True))
-                        inside &= s % dilation == 0 and 0 <= s // dilation < size
-                        at.append(s // dilation)
-                    out[index] = source[tuple(at)] if inside else 0.0
             case "take":
                 index = tensors[node["index"]]
                 out = np.where(index < 0, 0.0, of[0][np.maximum(index, 0)])
@@ -56,8 +46,6 @@ def evaluate(program, tensors, x):
                 out = -of[0]
             case "logistic":
                 out = 1 / (1 + np.exp(-of[0]))
-            case "rsqrt":
-                out = 1 / np.sqrt(of[0])
             case "square":
                 out = of[0] ** 2
             case "reciprocal":
@@ -192,7 +180,7 @@ def test_parameters_keep_their_names():
 def test_arithmetic_on_parameters_is_left_to_the_checker():
     program, values = build(lambda p, x: x * lax.rsqrt(p), weights(6) ** 2 + 1, jnp.zeros(6))
     emitted, tensors = ir.emit(lower(program), values)
-    assert [n["op"] for n in emitted["nodes"]] == ["input", "tensor", "rsqrt", "mul"]
+    assert [n["op"] for n in emitted["nodes"]] == ["input", "tensor", "sqrt", "reciprocal", "mul"]
     np.testing.assert_array_equal(tensors["params"], values[0])
 
 
