@@ -308,14 +308,12 @@ def evaluate_node(node: Node, args: list[Vector], bits: int) -> Vector:
         lo, hi = [max(l, -u, 0) for l, u in zip(lo, hi, strict=True)], [max(-l, u) for l, u in zip(lo, hi, strict=True)]
     ends = (hi, lo) if node.op == "reciprocal" else (lo, hi)
     return [f(x, bits)[0] for x in ends[0]], [f(x, bits)[1] for x in ends[1]], den
-# --- Rounding: what float32 may make of an operation ------------------------------------------------------------------
 Sum = tuple[int, list[int], list[int]]  # of a node at 2^-G: how many terms it sums, their sizes together, error charged
 def rounding(profile: str, node: Node, exact: Vector, args: list[Vector], sums: list[Sum | None],
              bound: Callable[[list[Vector]], Vector]) -> tuple[Vector, list[int], Sum]:
     """A node's values widened by their errors, these, and it as a sum: in any order, fused or not, flushed or not. A
     sum for this use alone may be summed in one with the node: n terms differ from their sum by n u / (1 - n u) of their
-    sizes, u = 2^-24, less what was charged before. On grids far above 2^-126 flushing keeps what bounds enclose.
-    Source: Higham 2002, Accuracy and Stability of Numerical Algorithms, 2.2 and 3.1."""
+    sizes, u = 2^-24 (Higham 2002, 3.1), less what was charged; flushing keeps what a grid far above 2^-126 encloses."""
     largest = lambda a: list(map(max, a[1], map(neg, a[0])))
     spread = lambda parts: bound([(list(map(neg, sizes)), sizes, 1 << G) for sizes in parts])[1]
     count, sizes, charged, factor = 1, largest(exact), [0] * node.size, (PROFILES[profile].get(node.op, 1), 1 << 24)
@@ -496,7 +494,8 @@ def sweep(net: Network, known: Bounds, crown: bool, slopes: Callable[..., Slopes
             values[k], bounds.charges[k] = matrix.forward(args[0]) if matrix else (bound(args), [])
             if net.profile:
                 sums = [bounds.sums[i] if i in net.fused else None for i in node.of[: len(args)]]
-                values[k], bounds.errors[k], bounds.sums[k] = rounding(net.profile, node, values[k], args, sums, bound)
+                values[k], errors, bounds.sums[k] = rounding(net.profile, node, values[k], args, sums, bound)
+                bounds.errors |= {k: errors} if node.op not in EXACT else {}
         if k not in net.feeding:
             continue
         lo, hi, den = values[k]
@@ -520,7 +519,7 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slo
     """A lower bound at 2^-(P + H), over the box of `bounds`, of the sum of multiplier * value over the pending nodes.
     Each step moves multipliers (at 2^-P) from a node to its operands and adds a constant, such that the sum grows
     nowhere in the box. Source: Zhang et al. 2018, CROWN, arXiv 1811.00866, and weak duality."""
-    constant = 0
+    constant = -sum([(sum(map(abs, row)) >> 40) + 1 for row in pending.values()]) if net.profile else 0  # of flushing
     for k in range(max(pending, default=0), 0, -1):
         if k not in pending:
             continue
@@ -531,7 +530,8 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slo
             constant += sum(products) << (H - G)
             continue
         source, targets = node.source, []
-        constant -= sum(map(mul, map(abs, row), bounds.errors[k])) << (H - G) if net.profile else 0
+        if k in bounds.errors:
+            constant -= sum(map(mul, map(abs, row), bounds.errors[k])) << (H - G)
         (lo, hi, _), new = bounds.values[source], [0] * net.nodes[source].size
         if node.terms:
             for place, index, sign in node.terms:
@@ -589,8 +589,8 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slo
                 new[j], rest = divmod(x * slope, den)
                 if rest:
                     constant += min(lo[j], 0) << (H - G)
+            constant -= (sum(map(abs, new)) >> 40) + 1 if net.profile else 0  # of flushing operands; else errors hold it
         for i, part in targets or [(source, new)]:
-            constant -= (sum(map(abs, part)) >> 40) + 1 if net.profile else 0  # as operands may be flushed
             if i in pending:
                 pending[i] = list(map(add, pending[i], part))
             elif any(part):
@@ -679,6 +679,7 @@ class Tree:
 def check_tree(net: Network, number: int, case: Case, tree: Tree, result: Result) -> None:
     """Walk the trees of a case in preorder; over a leaf, each disjunct of its tree must be refuted there or above."""
     first, width, lemma = result.leaves, net.inputs, lambda *of: tree.slopes(tree.lemmas.get(of, -1))
+    need(not net.profile or max(map(abs, case.lo + case.hi)) < 1 << 60 + H, "level float32: an input may be too large")
     root = sweep(net, Bounds(case.lo, case.hi), tree.crown, lemma)
     stack = [(root, list[Split](), left) for left in tree.roots[::-1]]
     for token in tree.nodes:

@@ -103,12 +103,12 @@ class ByBounds:
         try:
             if (proof := self._at_once(prop, budget)) is not None:
                 return Outcome(proof[0], spent(), proof[1])
-            decision = decide(self.subject, prop, timeout=budget.left, check_timeout=budget.check_seconds)
+            decision = self._decide(prop, budget)
             for _ in range(AGAIN if budget.left > 0 else 0):
                 late = isinstance(decision.verdict, Unknown) and decision.verdict.timed_out
                 if not late or not self._compiled(decision, budget):
                     break
-                decision = decide(self.subject, prop, timeout=budget.left, check_timeout=budget.check_seconds)
+                decision = self._decide(prop, budget)
         except UnsupportedPrimitive as error:
             where = f" ({error.at})" if error.at else ""
             return Outcome(Unknown(f"no bounds: {error.what}{where}"), spent())
@@ -116,6 +116,12 @@ class ByBounds:
         if isinstance(verdict, Unknown) and not verdict.reason.startswith("interrupted") and _strict(prop):
             verdict = self._touching(prop, budget) or verdict
         return Outcome(verdict, spent(), decision.bound)
+
+    def _decide(self, prop: Property, budget: Budget) -> Decision:
+        itself = self.network == "model"  # what runs; else theorems about real numbers lie between
+        return decide(
+            self.subject, prop, timeout=budget.left, check_timeout=budget.check_seconds, float32=itself
+        )  # fmt: skip
 
     def _compiled(self, decision: Decision, budget: Budget) -> bool:
         """Whether much of a search's time went into compiling, and it is compiled now."""

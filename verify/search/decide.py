@@ -29,6 +29,7 @@ from axiom_jax.verification.proof.certificate import (
     save_certificate,
 )
 from axiom_jax.verification.proof.exact import exactly
+from axiom_jax.verification.proof.float32 import PROFILE, obstacle
 from axiom_jax.verification.property import Case, Property
 from axiom_jax.verification.search.compilation import compile_seconds
 from axiom_jax.verification.search.distributed import scaled
@@ -38,6 +39,7 @@ from axiom_jax.verification.search.strategy import Strategy
 from axiom_jax.verification.verdict import Claimed, Counterexample, Decision, Proved, Refuted, Unknown
 
 REPAIRS = 3  # how often leaves that the checker refuses are split further
+AT_FLOAT32 = 1  # how often for level float32, where a margin may be too small for rounding
 Progress = Callable[[str, float | None, int, int], None]  # stage, bound so far, boxes, open boxes
 
 
@@ -54,6 +56,7 @@ def decide(
     jobs: int = 1,
     executor: str = "local",
     journal: str | os.PathLike[str] | None = None,
+    float32: bool = False,
 ) -> Decision:
     """Prove or refute a property of a model.
 
@@ -67,6 +70,7 @@ def decide(
         progress: called with the stage, the bound so far, boxes bounded and boxes open.
         jobs: over how many workers subproblems are spread. executor: "local" processes, or actors of "ray".
         journal: a file that keeps what was closed; a run that was cut off goes on from there.
+        float32: whether a proof is tried at level `float32` too, where the subject is the model as it runs.
 
     Returns:
         A decision; never raises for lack of time, and after Ctrl-C answers what is known.
@@ -79,7 +83,7 @@ def decide(
     tell = progress or (lambda *_: None)
     tell("compile", None, 0, 0)
     question = pose(subject, prop)
-    court = _Court(question, meta or {})
+    court = _Court(question, meta or {}, float32)
     with scaled(question, searches, jobs=jobs, executor=executor, journal=journal) as search:
         return _decided(
             question, court, search, start, compiled, deadline, check, check_timeout, certificate_path, tell
@@ -138,17 +142,21 @@ def _conclude(
     deadline: float,
     tell: Progress,
 ) -> Decision:
-    """Write the proof of a closed search, have it checked, split further what the checker refuses."""
+    """Write the proof of a closed search, have it checked, split further what the checker refuses.
+
+    Level float32 comes first: what is proved there is proved over the real numbers too. Leaves that fall short there are
+    split as long as that takes no longer than the first check; then the level is given up.
+    """
     if court.exact.missing is not None:
         return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {court.exact.missing}"))
     tell("check", decision.bound, search.boxes, 0)
-    spent = 0.0
+    spent, repairs, profile = 0.0, 0, court.profile if check else ""
     with tempfile.TemporaryDirectory() as folder:
-        for attempt in range(REPAIRS + 1):
+        while True:
             found = search.proof()
             if isinstance(found, str):
                 return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {found}"))
-            proof = court.certificate("holds", found)
+            proof = court.certificate("holds", found, profile)
             target = save_certificate(proof, path or Path(folder, "proof.cert"))
             decision = replace(decision, certificate_path=str(path) if path else None, leaves=search.leaves)
             if not check:
@@ -158,9 +166,13 @@ def _conclude(
             decision = replace(decision, check_seconds=spent)
             if checked.accepted:
                 return replace(decision, verdict=Proved(proof, checked.levels))
-            if not checked.failed or attempt == REPAIRS or not _split_further(court, search, checked, deadline):
+            last = repairs == (REPAIRS if not profile else AT_FLOAT32)
+            if checked.failed and not last and _split_further(court, search, checked, deadline):
+                repairs += 1
+            elif profile and not checked.timed_out and search.open == 0:
+                profile, repairs = "", 0
+            else:
                 return replace(decision, verdict=Claimed(proof, f"the checker did not accept: {checked.reason}"))
-    raise AssertionError("unreachable")
 
 
 def _split_further(court: "_Court", search: Strategy, checked: Checked, deadline: float) -> bool:
@@ -170,19 +182,24 @@ def _split_further(court: "_Court", search: Strategy, checked: Checked, deadline
 
 
 class _Court:
-    """Judges candidate points exactly and writes certificates; both speak of the same network."""
+    """Judges candidate points exactly and writes certificates; both speak of the same network.
 
-    def __init__(self, question: Question, meta: dict[str, str]):
+    Args:
+        float32: whether the level is tried; `profile` is then the machine it speaks of, "" if it cannot speak of the model.
+    """
+
+    def __init__(self, question: Question, meta: dict[str, str], float32: bool = False):
         self.question, self.exact = question, exactly(question.subject)
         self.found: tuple[int, list[Fraction], list[tuple[Fraction, Fraction]]] | None = None
+        self.profile = PROFILE if float32 and obstacle(question.subject) is None else ""
         self.meta = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": f"python {platform.python_version()}, jax {jax.__version__}, {platform.machine()}",
         } | meta
 
-    def certificate(self, claim: str, proof: dict[str, Any]) -> Certificate:
+    def certificate(self, claim: str, proof: dict[str, Any], profile: str = "") -> Certificate:
         parts = self.exact.model, self.exact.blob
-        return certificate(*parts, describe_property(self.question.property), claim, proof, self.meta)
+        return certificate(*parts, describe_property(self.question.property), claim, proof, self.meta, profile)
 
     def judge(self, case: int, point: Sequence[Any] | np.ndarray) -> bool:
         """Whether a point is unsafe for the exact network: float32 numbers of the deployed domain, or rational numbers
