@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 import axiom_jax as ax
 from axiom_jax.verification.proof.attestation import OWN, Words, expiry, statement_of, tree_size
-from axiom_jax.verification.proof.certificate import Certificate, canonical, run_checker
+from axiom_jax.verification.proof.certificate import Certificate, canonical, describe_property, run_checker
 from axiom_jax.verification.proof.envelope import Envelope, Judged, Signature, read_envelope, signed
 from axiom_jax.verification.proof.keys import new_key, read_public
 from axiom_jax.verification.proof.signing import check_signed
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject
+from axiom_jax.verification.spec.vnnlib2 import parse_query
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import checker_builder as build
@@ -105,6 +106,8 @@ def test_the_statement_is_that_of_in_toto(home, statement):
     assert (predicate["proof"]["leaves"], predicate["proof"]["depth"]) == (3, 2)
     assert "3 leaf boxes" in run_checker(home / "net.cert").statement
     assert predicate["property"]["domains"][0]["float32"]["hi"] == ["0x1.0000000000000p+0"] * 2
+    asked = describe_property(parse_query(predicate["property"]["vnnlib2"]).property)
+    assert asked["cases"] == HOLDS.payload["property"]["cases"]
     assert predicate["requirements"] == ["R-17", "SRS-12"] and predicate["expires"] is None
     assert any("rounding in a float32 execution" in line for line in predicate["not_covered"])
     assert read_envelope((home / "net.signed.json").read_bytes(), "").payload_type == "application/vnd.in-toto+json"
@@ -292,7 +295,7 @@ def test_a_certificate_cannot_be_exchanged(home, statement):
 
 @pytest.mark.parametrize("path, value", [
     (("margin",), "0.5"), (("margin",), None), (("requirements",), []), (("environment",), {}),
-    (("expires",), "2999-01-01T00:00:00Z"), (("checker", "version"), "0.0.1"),
+    (("expires",), "2999-01-01T00:00:00Z"), (("checker", "version"), "0.0.1"), (("property", "vnnlib2"), None),
 ], ids=str)  # fmt: skip
 def test_what_says_less_is_accepted(home, statement, path, value):
     made = sealed(changed(statement, ("predicate", *path), value), home)
