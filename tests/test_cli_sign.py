@@ -155,6 +155,17 @@ def test_inspect_tells_who_is_said_to_have_signed(here, capsys):
     assert "was not checked here" in run(capsys, "inspect", "mine.signed.json")[1]
 
 
+def test_models_carry_signed_certificates(here, capsys, tmp_path):
+    model = ax.Sequential(ax.nn.Dense(2, 1), name="net")
+    result = ax.verify(model, ax.Bounded(-99, 99), region=ax.Box([-1.0, -1.0], [1.0, 1.0]))
+    path = ax.sign_certificate(result.items[0].certificate, "mine", tmp_path / "net.signed.json")
+    file = ax.save_model(model, tmp_path / "net.axiom", certificates=[path])
+    code, out, _ = run(capsys, "check", path, "--model", file, "--trusted", "trust")
+    assert code == 0 and "every weight was compared" in out
+    code, out, _ = run(capsys, "inspect", file, "--json")
+    assert code == 0 and len(last(out)["certificates"][0]["signatures"]) == 1
+
+
 def test_without_the_package_signed_files_are_checked_but_not_their_signatures(here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.ed25519", None)
     assert run(capsys, "check", "mine.signed.json")[0] == 0

@@ -30,7 +30,7 @@ from axiom_jax.verification.proof.signing import certificate_inside, with_weight
 
 PREDICATE = "https://slsa.dev/verification_summary/v1"
 VERIFIER = "https://axiom-jax.readthedocs.io/verifier"
-POLICY = "https://axiom-jax.readthedocs.io/signing/#policy"
+POLICY = "https://axiom-jax.readthedocs.io/signing/#who-is-trusted"
 LEVELS = {"real": "AXIOM_REAL_EXACT", "float32": "AXIOM_F32_ANYORDER", "bitwise": "AXIOM_BITWISE_REPLAY"}
 
 

@@ -101,7 +101,10 @@ def _tensors(tensors: dict[str, Any]) -> Facts:
 
 def _certificate(content: bytes, file: str) -> Facts:
     from axiom_jax.verification.proof.certificate import Certificate, certificate_of
+    from axiom_jax.verification.proof.envelope import is_envelope
 
+    if is_envelope(content):
+        return _signed(content, file)
     certificate = certificate_of(content, file)
     if not isinstance(certificate, Certificate):  # of a statement, or several proofs in one file
         title, rows = certificate.facts()
@@ -121,6 +124,7 @@ def _certificate(content: bytes, file: str) -> Facts:
 
 
 def _signed(content: bytes, file: str) -> Facts:
+    """A signed certificate: what is inside, and whose signatures are said to be on it."""
     from axiom_jax.verification.proof.envelope import read_envelope
     from axiom_jax.verification.proof.signing import certificate_inside
 
