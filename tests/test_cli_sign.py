@@ -118,6 +118,7 @@ def test_what_falls_short_is_not_signed(here, capsys):
 @pytest.mark.parametrize("arguments, said", [
     (["check", "net.cert", "--trusted", "nowhere"], "folder of trusted keys cannot be read"),
     (["check", "mine.signed.json", "--trusted", "trust", "--threshold", "0"], "threshold"),
+    (["check", "mine.signed.json", "--threshold", "2"], "number of trusted keys"),
     (["check", "net.cert", "--summary", "vsa.json"], "--summary needs --key"),
     (["check", "net.cert", "--key", "mine"], "--key needs --summary"),
     (["check", "none.signed.json", "--trusted", "trust"], None),

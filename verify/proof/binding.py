@@ -78,8 +78,7 @@ def _signed(
 ) -> Checked | None:
     """The judgement of a signed file, or why an unsigned one does not do; None where it may go on unsigned."""
     from axiom_jax.verification.proof.envelope import is_envelope
-    from axiom_jax.verification.proof.keys import read_trust
-    from axiom_jax.verification.proof.signing import check_signed
+    from axiom_jax.verification.proof.signing import check_signed, trust_asked
 
     try:
         content = Path(path).read_bytes()
@@ -87,9 +86,8 @@ def _signed(
         return Checked(False, error.strerror or str(error), unreadable=True)
     if is_envelope(content):
         return check_signed(content, path, model, timeout, trusted, threshold)
-    if trusted is None:
+    if trust_asked(trusted, threshold) is None:
         return None
-    read_trust(trusted)  # a folder that is no good is told first
     return Checked(False, "unsigned: no trusted key has signed it")
 
 

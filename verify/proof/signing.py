@@ -107,7 +107,8 @@ def sign_certificate(
 
     Source: DSSE 1.0 (https://github.com/secure-systems-lab/dsse), in-toto Statement v1.
     """
-    words = Words(tuple(requirements), expiry(expires), tuple(assumptions), tuple(not_covered))
+    words = Words(_lines("requirements", requirements), expiry(expires), _lines("assumptions", assumptions),
+                  _lines("not_covered", not_covered))  # fmt: skip
     if not isinstance(certificate, (str, os.PathLike)):
         if out is None:
             raise CertificateError("A certificate in memory has no name for its signed file.", got="out=None",
@@ -126,6 +127,15 @@ def sign_certificate(
         return _write(Path(out) if out is not None else path, made, at=path)
     made = _signed_anew(path, content, key, words)
     return _write(Path(out) if out is not None else path.with_suffix(SUFFIX), made, at=path)
+
+
+def _lines(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Texts; one alone is one text, not its letters."""
+    found = (given,) if isinstance(given, str) else tuple(given)
+    if not all(isinstance(line, str) for line in found):
+        raise CertificateError(f"What {name} lists is no text.", at=name, got=repr(found)[:100],
+                               fix=f'{name}=["…", "…"]')  # fmt: skip
+    return found
 
 
 def _signed_anew(path: Path, content: bytes, key: str | os.PathLike[str], words: Words) -> Envelope:
@@ -194,7 +204,7 @@ def check_signed(
     """
     from axiom_jax.verification.proof.binding import check_certificate
 
-    trust = None if trusted is None else read_trust(trusted)
+    trust = trust_asked(trusted, threshold)
     try:
         envelope = read_envelope(content, os.fspath(path))
     except CertificateError as error:
@@ -240,7 +250,7 @@ def verify_signatures(
 
     Source: DSSE 1.0, https://github.com/secure-systems-lab/dsse.
     """
-    trust, content = read_trust(trusted), _content(Path(path))
+    trust, content = trust_asked(trusted, threshold), _content(Path(path))
     if not is_envelope(content):
         return Signatures(False, "unsigned: the file is no signed envelope", ())
     envelope = read_envelope(content, os.fspath(path))
@@ -261,11 +271,20 @@ def certificate_inside(content: bytes, at: str) -> bytes:
     return certificate_in(_statement(read_envelope(content, at)))
 
 
+def trust_asked(trusted: str | os.PathLike[str] | None, threshold: int) -> Trust | None:
+    """The keys of a folder, or None where none is named.
+
+    Raises:
+        CertificateError: the folder is no good, or the threshold is none.
+    """
+    if threshold < 1 or (trusted is None and threshold > 1):
+        raise CertificateError("The threshold is a number of trusted keys.", at="threshold", got=str(threshold),
+                               fix="give 1 or more, and the folder of trusted keys")  # fmt: skip
+    return None if trusted is None else read_trust(trusted)
+
+
 def _judged(envelope: Envelope, trust: Trust | None, threshold: int) -> tuple[tuple[Judged, ...], str | None]:
     """What was found of the signatures, and why they are not enough; without keys they are counted only."""
-    if threshold < 1:
-        raise CertificateError("At least one signature is needed.", at="threshold", got=str(threshold),
-                               fix="give 1 or more")  # fmt: skip
     if trust is None:
         return tuple(Judged(signature.keyid) for signature in envelope.signatures), None
     return judge_signatures(envelope, trust, threshold)

@@ -104,7 +104,9 @@ def write_summary(
         "slsaVersion": "1.0",
         "timeVerified": moment(now or datetime.now(UTC)),
         "verificationResult": "PASSED" if passed else "FAILED",
-        "verifiedLevels": [LEVELS[level] for level in checked.levels] if passed else ["FAILED"],
+        "verifiedLevels": [LEVELS.get(level, f"AXIOM_{level.upper()}") for level in checked.levels]
+        if passed
+        else ["FAILED"],
         "verifier": {"id": verifier, "version": {"axiom-jax": version("axiom-jax")}},
     }
     named = [{"digest": {"sha256": known}, "name": name} for name, known in about]

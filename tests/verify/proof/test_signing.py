@@ -209,6 +209,15 @@ def test_a_bad_signature_is_rejected(home, file, statement):
     assert not ax.verify_signatures(home / "net.cert", home / "trust").accepted
 
 
+@pytest.mark.parametrize("options", [{"threshold": 0}, {"threshold": 2}, {"threshold": -1}])
+def test_a_threshold_counts_trusted_keys(home, options):
+    for file in ("net.cert", "net.signed.json"):
+        with pytest.raises(ax.CertificateError, match="number of trusted keys"):
+            ax.check_certificate(home / file, **options)
+    with pytest.raises(ax.CertificateError, match="number of trusted keys"):
+        ax.verify_signatures(home / "net.signed.json", home / "trust", 0)
+
+
 def test_statements_expire(home, tmp_path):
     path = ax.sign_certificate(HOLDS, home / "alice", tmp_path / "a.signed.json", expires="2998-12-31")
     content = path.read_bytes()
@@ -303,11 +312,13 @@ def test_what_says_less_is_accepted(home, statement, path, value):
 
 
 def test_a_signer_may_add_assumptions_and_gaps(home, tmp_path):
-    path = ax.sign_certificate(HOLDS, home / "alice", tmp_path / "a.signed.json", assumptions=["the sensor works"],
+    path = ax.sign_certificate(HOLDS, home / "alice", tmp_path / "a.signed.json", assumptions="the sensor works",
                                not_covered=["snow"])  # fmt: skip
     predicate = json.loads(read_envelope(path.read_bytes(), "").payload)["predicate"]
     assert predicate["assumptions"][-1] == "the sensor works" and predicate["not_covered"][-1] == "snow"
     assert ax.check_certificate(path, trusted=home / "trust").accepted
+    with pytest.raises(ax.CertificateError, match="is no text"):
+        ax.sign_certificate(HOLDS, home / "alice", tmp_path / "b.signed.json", requirements=[12])
 
 
 @pytest.mark.parametrize("change", [
