@@ -268,7 +268,11 @@ def certificate_inside(content: bytes, at: str) -> bytes:
     Raises:
         CertificateError: it is no signed certificate.
     """
-    return certificate_in(_statement(read_envelope(content, at)))
+    try:
+        return certificate_in(_statement(read_envelope(content, at)))
+    except CertificateError as error:
+        error.at = at
+        raise
 
 
 def trust_asked(trusted: str | os.PathLike[str] | None, threshold: int) -> Trust | None:

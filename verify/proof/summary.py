@@ -97,6 +97,7 @@ def write_summary(
         "trustedKeys": [] if trusted is None else sorted(read_trust(trusted).keys),
         "threshold": 0 if trusted is None else threshold,
     }
+    reached = [LEVELS.get(level, f"AXIOM_{level.upper()}") for level in checked.levels]
     predicate = {
         "inputAttestations": [{"digest": {"sha256": digest}, "uri": named_information(digest)}],
         "policy": {"annotations": asked, "uri": POLICY},
@@ -104,9 +105,7 @@ def write_summary(
         "slsaVersion": "1.0",
         "timeVerified": moment(now or datetime.now(UTC)),
         "verificationResult": "PASSED" if passed else "FAILED",
-        "verifiedLevels": [LEVELS.get(level, f"AXIOM_{level.upper()}") for level in checked.levels]
-        if passed
-        else ["FAILED"],
+        "verifiedLevels": reached if passed else ["FAILED"],
         "verifier": {"id": verifier, "version": {"axiom-jax": version("axiom-jax")}},
     }
     named = [{"digest": {"sha256": known}, "name": name} for name, known in about]

@@ -145,3 +145,6 @@ def test_a_summary_is_no_certificate(home):
     summary(home, certificate(2))
     checked = ax.check_certificate(folder / "vsa.json")
     assert checked.unreadable and "holds no certificate" in checked.reason
+    with pytest.raises(ax.CertificateError, match="holds no certificate") as caught:
+        ax.load_certificate(folder / "vsa.json")
+    assert caught.value.at == str(folder / "vsa.json")
