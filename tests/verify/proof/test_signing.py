@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import axiom_jax as ax
-from axiom_jax.verification.proof.attestation import OWN, Words, expiry, statement_of, tree_size
+from axiom_jax.verification.proof.attestation import OWN, PROFILE, Words, expiry, statement_of, tree_size
 from axiom_jax.verification.proof.certificate import Certificate, canonical, describe_property, run_checker
 from axiom_jax.verification.proof.envelope import Envelope, Judged, Signature, read_envelope, signed
 from axiom_jax.verification.proof.keys import new_key, read_public
@@ -281,6 +281,14 @@ def test_a_statement_that_says_more_than_its_certificate_is_rejected_though_sign
     checked = check_signed(made, home / "a", trusted=home / "trust")
     assert not checked.accepted and not checked.unreadable and checked.reason
     assert checked.signatures[0].valid and checked.levels == () and checked.statement == ""
+
+
+@pytest.mark.parametrize("level", ["float32", "bitwise", "Real"])
+def test_a_level_that_was_not_checked_is_rejected_though_signed(home, statement, level):
+    made = changed(statement, ("predicate", "levels"), ["real", level])
+    made["predicate"]["not_covered"].append(PROFILE)
+    checked = check_signed(sealed(made, home), home / "a", trusted=home / "trust")
+    assert not checked.accepted and f"level '{level}', which was not checked" in checked.reason
 
 
 @pytest.mark.parametrize("path, value", [
