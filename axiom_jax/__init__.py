@@ -92,6 +92,10 @@ if TYPE_CHECKING:
     from axiom_jax.verification.proof.certificate import Certificate as Certificate
     from axiom_jax.verification.proof.certificate import load_certificate as load_certificate
     from axiom_jax.verification.proof.certificate import save_certificate as save_certificate
+    from axiom_jax.verification.proof.keys import new_key as new_key
+    from axiom_jax.verification.proof.signing import sign_certificate as sign_certificate
+    from axiom_jax.verification.proof.signing import verify_signatures as verify_signatures
+    from axiom_jax.verification.proof.summary import write_summary as write_summary
     from axiom_jax.verification.properties.combining import AllOf as AllOf
     from axiom_jax.verification.properties.combining import AnyOf as AnyOf
     from axiom_jax.verification.properties.combining import Custom as Custom
@@ -176,6 +180,9 @@ _HOME = {
     "axiom_jax.verification.proof.binding": ["check_certificate"],
     "axiom_jax.verification.proof.bundle": ["generate_certificate"],
     "axiom_jax.verification.proof.certificate": ["Certificate", "load_certificate", "save_certificate"],
+    "axiom_jax.verification.proof.keys": ["new_key"],
+    "axiom_jax.verification.proof.signing": ["sign_certificate", "verify_signatures"],
+    "axiom_jax.verification.proof.summary": ["write_summary"],
     "axiom_jax.verification.properties.combining": ["AllOf", "AnyOf", "Custom", "Implies", "Not"],
     "axiom_jax.verification.properties.convexity": ["Convex"],
     "axiom_jax.verification.properties.dynamics": ["Avoids", "Lyapunov", "Reaches"],

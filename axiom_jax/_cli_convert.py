@@ -34,7 +34,7 @@ def show(facts: Facts) -> None:
                  "outputs", "cases", "disjuncts", "atoms", "proof", "refused"):  # fmt: skip
         if facts.get(word) not in (None, "", []):
             line(word, facts[word])
-    for word in ("levels", "promises", "needs"):
+    for word in ("levels", "promises", "needs", "signatures"):
         if facts.get(word):
             line(word, ", ".join(facts[word]))
     for word in ("source", "metadata", "versions", "model", "meta", "members"):
@@ -49,7 +49,7 @@ def show(facts: Facts) -> None:
         _list(console, "", [f"{t['name']}  {t['dtype']}{t['shape']}" for t in found["tensors"]])
     for certificate in facts.get("certificates") or []:
         line("certificate", f"{certificate['member']}: {certificate['claim']}: {certificate['text']}")
-    if facts.get("certificates") or facts["kind"] == "certificate":
+    if facts.get("certificates") or facts["kind"].endswith("certificate"):
         console.print("  what certificates say was not checked here: axiom check", markup=False)
 
 

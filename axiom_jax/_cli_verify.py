@@ -164,9 +164,11 @@ def exit_code(decision: Decision) -> int:
     return {Proved: 0, Refuted: 1}.get(type(decision.verdict), 3)
 
 
-def check_file(path: Path, model_path: str | None = None) -> Checked:
-    """The checker's judgement, and with a model file whether the certificate is about that very network."""
-    return check_certificate(path, read_model(model_path) if model_path else None)
+def check_file(path: Path, model_path: str | None = None, trusted: Path | None = None, threshold: int = 1) -> Checked:
+    """The checker's judgement, with a model file whether the certificate is about that very network, and with trusted
+    keys whether they signed it."""
+    model = read_model(model_path) if model_path else None
+    return check_certificate(path, model, trusted=trusted, threshold=threshold)
 
 
 def show(decision: Decision) -> None:

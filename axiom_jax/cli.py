@@ -23,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Prove properties of neural networks, and check the proofs.",
 )
+keys_app = typer.Typer(name="keys", no_args_is_help=True, help="Make and show keys; judge signatures.")
+app.add_typer(keys_app)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx or .axiom file.")]
 PropertyArgument = Annotated[
@@ -35,6 +37,7 @@ LevelOption = Annotated[str | None, typer.Option(help="Answer proved only at thi
 JobsOption = Annotated[int, typer.Option(help="How many workers: local processes or devices, or Ray actors.", min=1)]
 ExecutorOption = Annotated[str, typer.Option(help="Where workers run: local or ray.")]
 JournalOption = Annotated[Path | None, typer.Option(help="A file to go on from after an interruption.")]
+ThresholdOption = Annotated[int, typer.Option(help="How many trusted keys must have signed.", min=1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 
 
@@ -137,15 +140,21 @@ def prove(
 def check(
     certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file.")],
     model: Annotated[str | None, typer.Option(help="The model file that it must be about.")] = None,
+    trusted: Annotated[Path | None, typer.Option(help="A folder of public keys: one of them must have signed.")] = None,
+    threshold: ThresholdOption = 1,
+    summary: Annotated[Path | None, typer.Option(help="Write what was found here, signed with --key.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The private key that signs the summary.")] = None,
+    verifier: Annotated[str | None, typer.Option(help="A URI that names who checks, for the summary.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Re-check a certificate; `python -I -S verify/checker.py CERT` is the same judgement without this package."""
-    from axiom_jax import _cli_verify as command
+    from axiom_jax import _cli_sign as command
 
-    checked = command.check_file(certificate, model)
+    checked = command.check(certificate, model, trusted, threshold, summary, key, verifier)
     if as_json:
         keys = ("accepted", "reason", "levels", "statement", "seconds")
         found = {key: getattr(checked, key) for key in keys}
+        found["signatures"] = [judged.to_dict() for judged in checked.signatures]
         if checked.unreadable:
             fix = "give a certificate file, as axiom verify --certificate writes it"
             found["error"] = CertificateError(
@@ -158,6 +167,65 @@ def check(
     else:
         print(f"{'unreadable' if checked.unreadable else 'rejected'}: {checked.reason}")
     raise typer.Exit(PROVED if checked.accepted else BAD_INPUT if checked.unreadable else REFUTED)
+
+
+@app.command()
+def sign(
+    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file, or one that is signed.")],
+    key: Annotated[Path, typer.Option(help="The private key, as axiom keys new makes it.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; by default CERT with suffix .signed.json.")] = None,
+    requirement: Annotated[list[str], typer.Option(help="An id that this is evidence for; may be repeated.")] = [],  # noqa: B006
+    expires: Annotated[str | None, typer.Option(help="The last day that it holds: 2027-01-31.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a certificate and sign what it proves; or add a signature to a signed file."""
+    from axiom_jax import _cli_sign as command
+
+    facts = command.sign(certificate, key, out, requirement, expires)
+    print(json.dumps(facts)) if as_json else command.show(facts)
+
+
+@keys_app.command("new")
+def keys_new(
+    out: Annotated[Path, typer.Option(help="The private key's file; the public key's has .pub after it.")] = Path(
+        "axiom-key"
+    ),
+    comment: Annotated[str, typer.Option(help="Whose it is, for people; in the public file.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an Ed25519 key pair; the private key is readable by you only."""
+    from axiom_jax import _cli_sign as command
+
+    facts = command.make_key(out, comment, force)
+    print(json.dumps(facts)) if as_json else command.show(facts)
+
+
+@keys_app.command("show")
+def keys_show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A private or a public key.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print the keyid and the comment of a key."""
+    from axiom_jax import _cli_sign as command
+
+    facts = command.key_facts(file)
+    print(json.dumps(facts)) if as_json else command.show(facts)
+
+
+@keys_app.command("verify")
+def keys_verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A signed certificate, or a verification summary.")],
+    trusted: Annotated[Path, typer.Option(help="A folder of public keys.")],
+    threshold: ThresholdOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the signatures of a file, not the proof in it: that is `axiom check`."""
+    from axiom_jax import _cli_sign as command
+
+    found = command.verify(file, trusted, threshold)
+    print(json.dumps(found.to_dict())) if as_json else command.show_signatures(found)
+    raise typer.Exit(PROVED if found.accepted else REFUTED)
 
 
 @app.command()

@@ -52,7 +52,9 @@ def test_the_package_loads_nothing_heavy(code: str) -> None:
     assert loaded(code) == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"], ["check", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["verify", "--help"], ["check", "--help"], ["keys", "new", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert loaded(command(*arguments)) == []
 

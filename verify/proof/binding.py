@@ -29,14 +29,18 @@ def check_certificate(
     model: "Model | Subject | None" = None,
     timeout: float | None = None,
     properties: "Iterable[Any] | None" = None,
+    trusted: str | os.PathLike[str] | None = None,
+    threshold: int = 1,
 ) -> Checked:
     """Re-check a certificate with `checker.py` or `derivation_checker.py` in an interpreter of its own.
 
     Args:
-        certificate: a file or a certificate in memory.
+        certificate: a file, signed or not, or a certificate in memory.
         model: the model that it must be about: its operations and every bit of its weights are compared.
         timeout: seconds for the checker, or None.
         properties: of a file of several proofs, those that it cannot hold, such as `ax.Custom` with its function.
+        trusted: a folder of public keys: only what they signed is accepted. See docs/signing.md.
+        threshold: how many different trusted keys must have signed it.
 
     Returns:
         The judgement, with what was proved in words. `raise_if_rejected()` turns a refusal into an error.
@@ -48,9 +52,11 @@ def check_certificate(
                 save_certificate(certificate, path)
             except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
                 return Checked(False, f"it cannot be written: {type(error).__name__}: {error}"[:200], unreadable=True)
-            return check_certificate(path, model, timeout, properties)
+            return check_certificate(path, model, timeout, properties, trusted, threshold)
     if not Path(certificate).is_file():
         return Checked(False, f"there is no file {certificate}", unreadable=True)
+    if (found := _signed(certificate, model, timeout, trusted, threshold)) is not None:
+        return found
     if (several := _several(certificate)) is not None:
         return several if isinstance(several, Checked) else _check_bundle(several, model, timeout, properties)
     checked = run_checker(certificate, timeout)
@@ -65,6 +71,24 @@ def check_certificate(
         reason = f"it is about another network than {subject.name}: {differs}"
         return replace(checked, accepted=False, levels=(), reason=reason)
     return replace(checked, statement=f"{checked.statement}\nThe network is {subject.name}: every weight was compared.")
+
+
+def _signed(
+    path: "str | os.PathLike[str]", model: Any, timeout: float | None, trusted: Any, threshold: int
+) -> Checked | None:
+    """The judgement of a signed file, or why an unsigned one does not do; None where it may go on unsigned."""
+    from axiom_jax.verification.proof.envelope import is_envelope
+    from axiom_jax.verification.proof.signing import check_signed, trust_asked
+
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        return Checked(False, error.strerror or str(error), unreadable=True)
+    if is_envelope(content):
+        return check_signed(content, path, model, timeout, trusted, threshold)
+    if trust_asked(trusted, threshold) is None:
+        return None
+    return Checked(False, "unsigned: no trusted key has signed it")
 
 
 def _several(path: "str | os.PathLike[str]") -> "Bundle | Checked | None":

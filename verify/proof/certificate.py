@@ -31,6 +31,7 @@ from axiom_jax.verification.verdict import number
 if TYPE_CHECKING:
     from axiom_jax.verification.proof.bundle import Bundle
     from axiom_jax.verification.proof.derivation import Derivation
+    from axiom_jax.verification.proof.envelope import Judged
 
 CHECKER = Path(__file__).resolve().parent.parent / "checker.py"
 DERIVATION_CHECKER = CHECKER.with_name("derivation_checker.py")
@@ -97,6 +98,8 @@ class Checked:
         levels: what was checked ("real"). statement: what was proved, in words.
         failed: (case, leaf) of the leaves whose bound was insufficient. seconds: wall time.
         unreadable: the file is malformed (exit code 2).
+        margin: the least bound - threshold of a proof by a tree, as the checker prints it.
+        signatures: of a signed file, what was found of each.
     """
 
     accepted: bool
@@ -107,6 +110,8 @@ class Checked:
     seconds: float = 0.0
     timed_out: bool = False
     unreadable: bool = False
+    margin: str | None = None
+    signatures: "tuple[Judged, ...]" = ()
 
     def raise_if_rejected(self) -> "Checked":
         """Raise `CertificateError` unless accepted; returns itself."""
@@ -317,6 +322,12 @@ def certificate_of(content: bytes, at: str) -> "Certificate | Derivation | Bundl
         from axiom_jax.verification.proof.bundle import bundle_of
 
         return bundle_of(content, at)
+    from axiom_jax.verification.proof.envelope import is_envelope
+
+    if is_envelope(content):
+        from axiom_jax.verification.proof.signing import certificate_inside
+
+        return certificate_of(certificate_inside(content, at), at)
     try:
         data = json.loads(content)
         payload = data["payload"]
@@ -368,11 +379,14 @@ def run_checker(path: str | os.PathLike[str], timeout: float | None = None) -> C
     seconds = time.monotonic() - start
     lines = done.stdout.splitlines()
     failed: tuple[tuple[int, int], ...] = ()
+    margin = None
     if lines and lines[-1].startswith('{"failed"'):
-        failed = tuple((int(c), int(leaf)) for c, leaf in json.loads(lines.pop())["failed"])
+        report = json.loads(lines.pop())
+        failed = tuple((int(c), int(leaf)) for c, leaf in report["failed"])
+        margin = None if report["margin"] == "none" else report["margin"]
     first = lines[0] if lines else f"the checker ended with status {done.returncode}: {done.stderr.strip()[-300:]}"
     if done.returncode == 0 and first == "accepted":
         float32 = any(line.startswith("level        float32: ") for line in lines)
-        return Checked(True, None, tuple(LEVELS[: 1 + float32]), "\n".join(lines[1:]), (), seconds)
+        return Checked(True, None, tuple(LEVELS[: 1 + float32]), "\n".join(lines[1:]), (), seconds, margin=margin)
     reason = first.split(": ", 1)[1] if first.startswith(("rejected: ", "unreadable: ")) else first
     return Checked(False, reason, (), "\n".join(lines), failed, seconds, unreadable=done.returncode == 2)

@@ -14,7 +14,7 @@ Facts = dict[str, Any]
 
 
 def describe_file(path: str | os.PathLike[str]) -> Facts:
-    """What a file holds, by its suffix: .axiom, .onnx(.gz), .cert, .vnnlib(.gz), .safetensors.
+    """What a file holds, by its suffix: .axiom, .onnx(.gz), .cert, .signed.json, .vnnlib(.gz), .safetensors.
 
     Returns:
         Values of JSON; "file", "kind", "bytes" and "sha256" for every kind of file.
@@ -101,7 +101,10 @@ def _tensors(tensors: dict[str, Any]) -> Facts:
 
 def _certificate(content: bytes, file: str) -> Facts:
     from axiom_jax.verification.proof.certificate import Certificate, certificate_of
+    from axiom_jax.verification.proof.envelope import is_envelope
 
+    if is_envelope(content):
+        return _signed(content, file)
     certificate = certificate_of(content, file)
     if not isinstance(certificate, Certificate):  # of a statement, or several proofs in one file
         title, rows = certificate.facts()
@@ -118,6 +121,16 @@ def _certificate(content: bytes, file: str) -> Facts:
     except (KeyError, TypeError, ValueError) as error:
         raise AxiomError("The certificate lacks a part.", at=file, got=str(error)[:120],
                          fix="make it again from the model and the property") from error  # fmt: skip
+
+
+def _signed(content: bytes, file: str) -> Facts:
+    """A signed certificate: what is inside, and whose signatures are said to be on it."""
+    from axiom_jax.verification.proof.envelope import read_envelope
+    from axiom_jax.verification.proof.signing import certificate_inside
+
+    inside = _certificate(certificate_inside(content, file), file)
+    keyids = [signature.keyid for signature in read_envelope(content, file).signatures]
+    return inside | {"signatures": keyids}
 
 
 def _vnnlib(content: bytes, file: str) -> Facts:
@@ -142,6 +155,7 @@ KINDS: dict[str, tuple[str, Callable[[bytes, str], Facts]]] = {
     ".axiom": ("axiom model", _axiom),
     ".onnx": ("ONNX model", _onnx),
     ".cert": ("certificate", _certificate),
+    ".signed.json": ("signed certificate", _signed),
     ".vnnlib": ("VNN-LIB property", _vnnlib),
     ".safetensors": ("tensors", _safetensors),
 }
