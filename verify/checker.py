@@ -589,7 +589,7 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slo
                 new[j], rest = divmod(x * slope, den)
                 if rest:
                     constant += min(lo[j], 0) << (H - G)
-            constant -= (sum(map(abs, new)) >> 40) + 1 if net.profile else 0  # of flushing operands; else errors hold it
+            constant -= (sum(map(abs, new)) >> 40) + 1 if net.profile else 0  # of flushing; elsewhere errors hold it
         for i, part in targets or [(source, new)]:
             if i in pending:
                 pending[i] = list(map(add, pending[i], part))
@@ -756,8 +756,8 @@ def judge(data: bytes, result: Result) -> list[str]:
         f"cases        {len(cases)}, sha256 {hashlib.sha256(listed).hexdigest()}: {listed[:2000].decode('ascii')}",
         f"proof        {how}",
         "level        real: the network over the real numbers, on the exact box and the float32 box of each case",
-        *["level        float32: every execution of its operations in float32, sums in any order, fused or not, subnormal "
-          f"numbers flushed or not, functions as accurate as profile {profile!r} says; all values are finite"] * bool(profile),
+        *["level        float32: every execution of its operations in float32: sums in any order, fused or not, subnormals "
+          f"flushed or not, functions as accurate as profile {profile!r} says; all is finite"] * bool(profile),
         f"model        {model['name'][:200]!r}, {net.inputs} inputs, {net.outputs} outputs, program and tensors sha256 "
         f"{hashlib.sha256(canonical([model['program'], model['tensors']])).hexdigest()}",
         *(f"source       {kind[:200]!r} sha256 {digest}" for kind, digest in sorted(model["source"].items())),

@@ -1,7 +1,7 @@
-"""Executions of certificate programs in float32, as any machine might run them: written from the definition of the level.
+"""Executions of certificate programs in float32, as any machine might run them, from the definition of the level.
 
-Sums are taken in any order, with or without fused multiply-adds; a sum that only one other sum uses may be taken together
-with it; subnormal operands and results may be flushed; functions are off by as many ulps as their profile allows.
+Sums are taken in any order, with or without fused multiply-adds; a sum that only one other sum uses may be taken
+together with it; subnormal operands and results may be flushed; functions are off by as many ulps as their profile allows.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ class Execution:
         self.values: list[list[Fraction]] = []
 
     def run(self, point: list[Any]) -> list[list[Fraction]]:
-        """The value of every node; of a sum that was taken together with its user, what it might have been by itself."""
+        """The value of every node; of a sum that was taken together with its user, what it would have been alone."""
         self.values = []
         for k, node in enumerate(self.nodes):
             self.values.append(self.node(k, node, point))
@@ -80,13 +80,13 @@ class Execution:
         return self.rounded(x * (1 + by))
 
     def terms(self, k: int, j: int, together: bool = True) -> list[tuple[Fraction, bool]]:
-        """The terms whose sum is a value, and whether each is a product that is not rounded yet; itself if it is none."""
+        """The terms whose sum is a value, and whether each is a product not rounded yet; itself if it is no sum."""
         node, of = self.nodes[k], self.nodes[k].get("of", [])
         sums = node["op"] in ("add", "sub", "matmul")
         if together and (self.uses[k] != 1 or self.rng.random() < 0.3):
             return [(self.flushed(self.values[k][j]), False)]
         if sums and node["op"] == "matmul":
-            m, width, n = node["shape"]
+            _, width, n = node["shape"]
             r, c = divmod(j, n)
             a, w = ([self.flushed(x) for x in self.values[i]] for i in of)
             return [(a[r * width + i] * w[i * n + c], True) for i in range(width)]

@@ -1,5 +1,6 @@
 """Level float32 in the checker: no execution that the level speaks of leaves the bounds."""
 
+import itertools
 from fractions import Fraction
 from typing import Any
 
@@ -70,8 +71,8 @@ def test_no_execution_leaves_the_bounds(seed: int, smooth: bool, scale: float) -
     assume(contained(seed, smooth, scale))
 
 
-def spread(nodes: Any, tensors: Any, point: list[Any], row: list[int], runs: int = 60) -> tuple[Fraction, Fraction, Any]:
-    """The least and greatest sum of multiples of outputs that executions at a point give, and the bounds of the checker."""
+def spread(nodes: Any, tensors: Any, point: list[Any], row: list[int], runs: int = 60) -> tuple[Any, Any, Any]:
+    """The least and greatest sum of multiples of outputs that executions give at a point, and the checker's bounds."""
     net = loaded(nodes, tensors)
     bounds = bounded(net, point, point)
     least, most = (Fraction(s * checker.lower_bound(net, bounds, {net.output: [s * x << 40 for x in row]}), 1 << 120)
@@ -133,7 +134,8 @@ def test_what_may_overflow_is_refused(values: list[float], op: str, reason: str)
 
 def test_partial_sums_must_stay_finite_in_every_order() -> None:
     """x − x + y is small, but a partial sum is not."""
-    nodes = [{"op": "input", "size": 3}, {"op": "tensor", "name": "w"}, {"op": "matmul", "of": [0, 1], "shape": [1, 3, 1]}]
+    nodes = [{"op": "input", "size": 3}, {"op": "tensor", "name": "w"},
+             {"op": "matmul", "of": [0, 1], "shape": [1, 3, 1]}]  # fmt: skip
     tensors = {"w": np.array([1e12, -1e12, 1], np.float32)}
     point = [Fraction(2**30), Fraction(2**30), Fraction(1)]
     with pytest.raises(checker.Rejected, match="too large"):
@@ -142,8 +144,8 @@ def test_partial_sums_must_stay_finite_in_every_order() -> None:
 
 
 def chain(rng: np.random.Generator, sizes: list[int]) -> tuple[Any, Any]:
-    weights = [rng.normal(size=(a, b)) * np.sqrt(2 / a) for a, b in zip(sizes, sizes[1:], strict=False)]
-    return build.dense_program([w.astype(np.float32) for w in weights], [np.zeros(w.shape[1], np.float32) for w in weights])
+    weights = [(rng.normal(size=(a, b)) * np.sqrt(2 / a)).astype(np.float32) for a, b in itertools.pairwise(sizes)]
+    return build.dense_program(weights, [np.zeros(w.shape[1], np.float32) for w in weights])
 
 
 @pytest.mark.parametrize("sizes, slack", [([5, 50, 50, 50, 50, 50, 50, 5], 1e-3), ([100, 64, 64, 10], 1e-3)])
@@ -190,7 +192,7 @@ def test_levels_fit_the_profile() -> None:
                    {"profile": "tpu"}, {"profile": "CPU"}):  # fmt: skip
         result = checker.check(build.seal(good | change))
         assert result.code == 1 and "could not finish" not in result.reason, change
-    point = build.certificate(SUMMED, ONES, payload("", 2)["property"]["cases"],
-                              {"kind": "point", "case": 0, "inputs": [str(x) for x in ONE_AND_DUST]}, "violated")  # fmt: skip
+    proof = {"kind": "point", "case": 0, "inputs": [str(x) for x in ONE_AND_DUST]}
+    point = build.certificate(SUMMED, ONES, payload("", 2)["property"]["cases"], proof, "violated")
     assert checker.check(build.seal(point)).accepted
     assert not checker.check(build.seal(point | {"levels": ["real", "float32"], "profile": "cpu"})).accepted

@@ -5,7 +5,6 @@ where only their content is meant to change. An oracle that shares no code with 
 contradicts the mutant's own claim: in float64 first, then exactly.
 """
 
-import base64
 import copy
 import json
 import random
@@ -43,7 +42,8 @@ def tightened(nodes: Any, tensors: Any, boxes: Any, unsafe: Any, trees: Any, sla
                 bounds.append(
                     judge(build.certificate(nodes, tensors, [case], {"kind": "tree", "trees": [alone(tree)]})).margin
                 )
-            wanted = any(atoms == [[a, 1 << 20]] for tree in trees for leaf in tree["leaves"] for d, atoms, *_ in leaf if d == k)
+            chosen = [atoms for tree in trees for leaf in tree["leaves"] for d, atoms, *_ in leaf if d == k]
+            wanted = [[a, 1 << 20]] in chosen
             atom["threshold"] = str(round(min(bounds) * 2**20) / Fraction(2**20) - slack + (0 if wanted else 5))
     cases = [build.case(lo, hi, unsafe) for lo, hi in boxes]
     return build.certificate(nodes, tensors, cases, {"kind": "tree", "trees": trees})

@@ -1,6 +1,5 @@
 """The checker on trees: splits of neurons, cuts of inputs, slopes, multipliers, lemmas, several roots."""
 
-import copy
 import itertools
 from fractions import Fraction
 from typing import Any

@@ -87,7 +87,7 @@ def claims(whole: dict[str, Any], checked: Checked) -> dict[str, Any]:
     return {
         "levels": list(checked.levels),
         "margin": checked.margin,
-        "profile": payload.get("profile"),
+        "profile": payload.get("profile") or None,
         "proof": {"depth": depth, "format": whole["format"], "kind": kind or "point", "leaves": leaves,
                   "sha256": sha256(canonical(payload["proof"])), "version": whole["version"]},
         "property": {
@@ -140,14 +140,13 @@ def tree_size(proof: dict[str, Any]) -> tuple[int | None, int | None]:
         return None, None
     leaves = depth = 0
     for tree in proof["trees"]:
-        fresh = "choices" in tree
-        stack = [(0, frozenset(root)) for root in ([[0]] if fresh else tree["roots"])[::-1]]
+        stack = [(0, frozenset(root)) for root in tree["roots"][::-1]]
         for token in tree["nodes"]:
             level, left = stack.pop()
             if token >= 0:
                 stack += [(level + 1, left)] * 2
                 continue
-            left = frozenset() if fresh else left - {row[0] for row in tree["leaves"][~token // 2]}
+            left -= {row[0] for row in tree["leaves"][~token // 2]}
             depth = max(depth, level)
             leaves += not left
             stack += [(level, left)] if left else []

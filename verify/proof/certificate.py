@@ -171,8 +171,8 @@ def tensors_of(payload: dict[str, Any]) -> dict[str, np.ndarray]:
             flat = np.frombuffer(blob, {"F32": "<f4", "I32": "<i4"}[entry["dtype"]], count, start)
             found[name], start = flat.reshape(entry["shape"]), start + 4 * count
     except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise CertificateError("The certificate's weights cannot be read.", got=f"{type(error).__name__}: {error}"[:200],
-                               fix="make the certificate again") from error  # fmt: skip
+        got = f"{type(error).__name__}: {error}"[:200]
+        raise CertificateError("The weights cannot be read.", got=got, fix="make the certificate again") from error
     return found
 
 
@@ -240,8 +240,9 @@ def tree_proof(tree: Tree, prop: Property, bounds: str = "crown", every: int = 1
             else:
                 nodes.append(2 * split + (depth % every == 0))
         leaves = [[[d, [[k, ONE]], -1, []] for d, k in enumerate(choice)] for choice in choices]
-        tables = {"lemmas": [], "slopes": [], "slots": [], "splits": []}
-        trees.append({"bounds": bounds, "leaves": leaves, "nodes": nodes, "roots": [[*range(len(case.unsafe))]], **tables})
+        none = {"lemmas": [], "slopes": [], "slots": [], "splits": []}
+        every_disjunct = [*range(len(case.unsafe))]
+        trees.append({"bounds": bounds, "leaves": leaves, "nodes": nodes, "roots": [every_disjunct], **none})
     return {"kind": "tree", "trees": trees}
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from axiom_jax._errors import CertificateError
@@ -26,7 +25,6 @@ from axiom_jax.verification.proof.attestation import (
 from axiom_jax.verification.proof.certificate import (
     Checked,
     canonical,
-    certificate_of,
     save_certificate,
     write_atomically,
 )
@@ -146,7 +144,8 @@ def _signed_anew(path: Path, content: bytes, key: str | os.PathLike[str], words:
         raise CertificateError("A file of several proofs is not signed as a whole.", at=str(path), got="a zip archive",
                                fix=f"unzip {path.name}, then axiom sign each file of parts/")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:  # so that what is signed is what was checked
-        copy = with_weights(Path(folder, "a.cert"), content, path.parent)
+        copy = Path(folder, "a.cert")
+        copy.write_bytes(content)
         checked = check_certificate(copy)
     if not checked.accepted:
         raise _refused(path, checked)
@@ -220,7 +219,9 @@ def check_signed(
     if (problem := _ended_or_revoked(statement, trust, now)) is not None:
         return Checked(False, problem, signatures=judged)
     with tempfile.TemporaryDirectory() as folder:
-        checked = check_certificate(with_weights(Path(folder, "a.cert"), inside, Path(path).parent), model, timeout)
+        copy = Path(folder, "a.cert")
+        copy.write_bytes(inside)
+        checked = check_certificate(copy, model, timeout)
     if checked.accepted and (problem := overstated(statement, inside, checked)) is not None:
         checked = Checked(False, f"the statement is not what the certificate proves: {problem}")
     if not checked.accepted:
@@ -319,19 +320,6 @@ def _ended_or_revoked(statement: dict[str, Any], trust: Trust | None, now: datet
         named[inner["digest"]] = "certificate"
     gone = [f"{name[:200]!r} {digest}" for digest, name in sorted(named.items()) if digest in trust.revoked]
     return f"{gone[0]} is revoked" if gone else None
-
-
-def with_weights(path: Path, content: bytes, folder: Path) -> Path:
-    """Write a certificate, with a copy of the weights file that it may have beside it."""
-    path.write_bytes(content)
-    if b'"beside":' in content:
-        try:
-            name = certificate_of(content, str(path)).payload["weights"]["beside"]  # type: ignore[union-attr]
-            if Path(name).name == name and (folder / name).is_file():
-                copyfile(folder / name, path.parent / name)
-        except (CertificateError, KeyError, TypeError, ValueError, AttributeError, OSError):
-            pass  # the checker says what is wrong with it
-    return path
 
 
 def _told(predicate: dict[str, Any]) -> list[str]:

@@ -144,8 +144,8 @@ def _conclude(
 ) -> Decision:
     """Write the proof of a closed search, have it checked, split further what the checker refuses.
 
-    Level float32 comes first: what is proved there is proved over the real numbers too. Leaves that fall short there are
-    split as long as that takes no longer than the first check; then the level is given up.
+    Level float32 comes first: what is proved there is proved over the real numbers too. Leaves that fall short there
+    are split once; then the level is given up.
     """
     if court.exact.missing is not None:
         return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {court.exact.missing}"))
@@ -185,7 +185,7 @@ class _Court:
     """Judges candidate points exactly and writes certificates; both speak of the same network.
 
     Args:
-        float32: whether the level is tried; `profile` is then the machine it speaks of, "" if it cannot speak of the model.
+        float32: whether the level is tried; `profile` is then the machine it speaks of, "" if it can speak of none.
     """
 
     def __init__(self, question: Question, meta: dict[str, str], float32: bool = False):

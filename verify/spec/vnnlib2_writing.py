@@ -51,8 +51,6 @@ def output_size(model: dict[str, Any]) -> int | None:
                 sizes.append(prod(tensors[node["name"]]["shape"]))
             case "matmul":
                 sizes.append(node["shape"][0] * node["shape"][2])
-            case "view":
-                sizes.append(prod(node["shape"]))
             case "take":
                 sizes.append(prod(tensors[node["index"]]["shape"]))
             case "concat":

@@ -382,20 +382,6 @@ def test_leaves_and_depth_are_counted():
     assert tree_size({"kind": "tree", "trees": [on]}) == (2, 1)
 
 
-def test_weights_beside_the_file_are_found(home, tmp_path):
-    blob = build.tensor_file(TENSORS)
-    sha = hashlib.sha256(blob).hexdigest()
-    made = payload(2) | {"weights": {"beside": "net.safetensors", "sha256": sha}}
-    (tmp_path / "a.cert").write_bytes(build.seal(made))
-    with pytest.raises(ax.CertificateError, match="not signed"):
-        ax.sign_certificate(tmp_path / "a.cert", home / "alice")
-    (tmp_path / "net.safetensors").write_bytes(blob)
-    path = ax.sign_certificate(tmp_path / "a.cert", home / "alice")
-    assert ax.check_certificate(path, trusted=home / "trust").accepted
-    (tmp_path / "net.safetensors").unlink()
-    assert not ax.check_certificate(path, trusted=home / "trust").accepted
-
-
 def test_a_float32_level_changes_what_is_not_covered():
     """What a checker of that level will say; no level but `real` is checked today."""
     checked = replace(ax.check_certificate(HOLDS).raise_if_rejected(), levels=("real", "float32"))
