@@ -66,7 +66,7 @@ def test_proved_refuted_and_their_certificates(files, capsys):
     result = last(out)
     assert code == 0 and result.keys() == KEYS
     assert (result["verdict"], result["vnncomp"]) == ("proved", "unsat")
-    assert (result["levels"], result["checked"]) == (["real"], True)
+    assert (result["levels"], result["checked"]) == (["real", "float32"], True)
     assert result["bound"] > 0 and result["certificate"] == "a.cert" and result["counterexample"] is None
 
     code, out, _ = run(capsys, "verify", "net.onnx", "fails.vnnlib", "--certificate", "b.cert", "--json")
@@ -79,7 +79,7 @@ def test_proved_refuted_and_their_certificates(files, capsys):
         code, out, _ = run(capsys, "check", cert, "--model", "net.onnx")
         assert code == 0 and out.splitlines()[0] == "accepted"
     code, out, _ = run(capsys, "check", "a.cert", "--json")
-    assert code == 0 and last(out)["accepted"] and last(out)["levels"] == ["real"]
+    assert code == 0 and last(out)["accepted"] and last(out)["levels"] == ["real", "float32"]
 
 
 def test_a_certificate_of_another_net_is_rejected(files, capsys):
@@ -104,6 +104,9 @@ def test_a_cut_or_edited_certificate_is_refused(files, capsys):
 
 def test_levels_and_no_check(files, capsys):
     code, out, _ = run(capsys, "verify", "net.onnx", "holds.vnnlib", "--require-level", "float32", "--json")
+    assert code == 0 and (last(out)["verdict"], last(out)["levels"]) == ("proved", ["real", "float32"])
+    statement = ("verify", "net.onnx", "∀x in [0, 1]. sum(softmax(x)) == 1", "--require-level", "float32", "--json")
+    code, out, _ = run(capsys, *statement)  # over the real numbers alone
     assert code == 3 and last(out)["verdict"] == "unknown" and "float32" in last(out)["reason"]
     code, out, _ = run(capsys, "verify", "net.onnx", "holds.vnnlib", "--require-level", "real", "--json")
     assert code == 0

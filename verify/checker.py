@@ -756,8 +756,8 @@ def judge(data: bytes, result: Result) -> list[str]:
         f"cases        {len(cases)}, sha256 {hashlib.sha256(listed).hexdigest()}: {listed[:2000].decode('ascii')}",
         f"proof        {how}",
         "level        real: the network over the real numbers, on the exact box and the float32 box of each case",
-        *["level        float32: every execution of its operations in float32: sums in any order, fused or not, subnormals "
-          f"flushed or not, functions as accurate as profile {profile!r} says; all is finite"] * bool(profile),
+        *["level        float32: every execution of its operations in float32: sums in any order, fused or not, "
+          f"subnormals flushed or not, functions as exact as profile {profile!r} says; all is finite"] * bool(profile),
         f"model        {model['name'][:200]!r}, {net.inputs} inputs, {net.outputs} outputs, program and tensors sha256 "
         f"{hashlib.sha256(canonical([model['program'], model['tensors']])).hexdigest()}",
         *(f"source       {kind[:200]!r} sha256 {digest}" for kind, digest in sorted(model["source"].items())),

@@ -1,7 +1,8 @@
 """Executions of certificate programs in float32, as any machine might run them, from the definition of the level.
 
 Sums are taken in any order, with or without fused multiply-adds; a sum that only one other sum uses may be taken
-together with it; subnormal operands and results may be flushed; functions are off by as many ulps as their profile allows.
+together with it; subnormal operands and results may be flushed; functions are off by as many ulps as their profile
+allows.
 """
 
 from collections import Counter

@@ -844,7 +844,8 @@ def test_weights_that_do_not_fit_the_tensors_are_rejected() -> None:
 
     bad = [(model, b""), (model, blob[:-1]), (model, blob + b"\0"), (model, b"\1" + blob[1:]),
            *((changed("a", shape=shape), blob) for shape in ([2, 3], [-2, -2], [True, 4], [2**24] * 64)),
-           (changed("a", dtype="F64"), blob), (changed("a", dtype="I32"), blob), (changed("a", extra=0), blob), (changed("b", sha256="0" * 64), blob),
+           (changed("a", dtype="F64"), blob), (changed("a", dtype="I32"), blob), (changed("a", extra=0), blob),
+           (changed("b", sha256="0" * 64), blob),
            (model | {"tensors": {"a": model["tensors"]["a"]}}, blob)]  # fmt: skip
     for described, data in bad:
         with pytest.raises(checker.Rejected):
