@@ -16,7 +16,7 @@ def identity(x):
 def test_the_radius_of_a_linear_model_is_found_to_one_step():
     (found,) = ax.certified_radius(identity, [[0.75, 0.0, 0.0]], steps=5, mode="quick")  # 3/8, where there is a tie
     assert (found.proved, found.refuted) == (Fraction(11, 32), Fraction(12, 32))
-    assert type(found.verdict).__name__ == "Proved" and found.verdict.levels == ("real",)
+    assert type(found.verdict).__name__ == "Proved" and found.verdict.levels == ("real", "float32")
     assert ax.check_certificate(found.verdict.certificate).accepted
     assert "11/32" in repr(found)
 
