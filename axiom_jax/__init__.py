@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from axiom_jax.model import parameters as parameters
     from axiom_jax.model import shape_table as shape_table
     from axiom_jax.model import trainable as trainable
+    from axiom_jax.report.showing.showing import show_certificate as show_certificate
     from axiom_jax.serve.protos import generate_grpc_proto as generate_grpc_proto
     from axiom_jax.serve.server import serve_graphql as serve_graphql
     from axiom_jax.serve.server import serve_grpc as serve_grpc
@@ -152,6 +153,7 @@ _HOME = {
     "axiom_jax.linting.linter": ["lint"],
     "axiom_jax.model": ["Logits", "Model", "Probabilities", "Sequential", "axiom", "check_shapes", "parameters",
                         "shape_table", "trainable"],
+    "axiom_jax.report.showing.showing": ["show_certificate"],
     "axiom_jax.serve.protos": ["generate_grpc_proto"],
     "axiom_jax.serve.server": ["serve_graphql", "serve_grpc", "serve_rest"],
     "axiom_jax.targets.compiling": ["Compiled", "compile"],
