@@ -9,9 +9,7 @@ from axiom_jax.report.showing.showing import Shown, show_certificate
 ACCEPTED, REJECTED, UNREADABLE = 0, 1, 2
 
 
-def run(
-    certificate: Path, check: bool, model: str | None, html: Path | None, pdf: Path | None, as_json: bool
-) -> int:
+def run(certificate: Path, check: bool, model: str | None, html: Path | None, pdf: Path | None, as_json: bool) -> int:
     """Show a file in the terminal, or write it as pages; the status of the checker, 0 where none was asked."""
     shown = show_certificate(certificate, check=check, model=_model(model))
     written = {"html": html, "pdf": pdf}

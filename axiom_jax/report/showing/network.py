@@ -64,7 +64,8 @@ def _case(k: int, case: Any, ends: Ends, proof: Any, limits: Limits) -> Section:
     rows = [("inputs", f"{len(lo):,}: {len(varying):,} vary, {len(still):,} are fixed")]
     if still:
         listed = ", ".join(f"x[{i}] = {decimal(lo[i])}" for i in still[: limits.inputs])
-        rows.append(("fixed", listed + (f", {left}" if (left := left_out(len(still), limits.inputs, "inputs")) else "")))
+        more = left_out(len(still), limits.inputs, "inputs")
+        rows.append(("fixed", ", ".join(filter(None, [listed, more]))))
     head = ("input", "from", "to", "exactly from", "exactly to")
     shown = [(f"x[{i}]", decimal(lo[i]), decimal(hi[i]), exactly(lo[i]), exactly(hi[i]))
              for i in varying[: limits.inputs]]  # fmt: skip
@@ -115,13 +116,14 @@ def _network(model: Any, weights: Any, limits: Limits) -> Section:
     output = program["output"]
     ops = Counter(printable(node["op"], 40) for node in nodes)
     parameters = sum(prod(t["shape"]) for t in tensors.values())
+    beside = "inside of the file" if "inside" in weights else f"in the file {printable(weights['beside'], 200)}"
     rows = [
         ("name", printable(model["name"], 200)),
         ("inputs", f"{sizes[0]:,}"),
         ("outputs", f"{sizes[output]:,}" if sizes[output] is not None else "not known"),
         ("operations", ", ".join(f"{count:,} {op}" for op, count in ops.most_common())),
         ("tensors", f"{len(tensors):,}, {parameters:,} numbers"),
-        ("weights", "inside of the file" if "inside" in weights else f"in the file {printable(weights['beside'], 200)}"),
+        ("weights", beside),
     ]
     rows += [(f"source: {printable(kind, 60)}", f"sha256 {printable(digest, 64)}")
              for kind, digest in sorted(model["source"].items())]  # fmt: skip
@@ -190,7 +192,7 @@ def _trees(payload: Any, boxes: list[Ends], size: int) -> Section:
     mean = sum(d * n for d, n in total.depths.items()) / leaves if leaves else 0.0
     rows.append(("leaves", f"{leaves:,} of {total.nodes:,} nodes"))
     rows.append(("depth", f"at most {total.depth:,}, {mean:.1f} on average"))
-    rows.append(("bounds", ", ".join(sorted({printable(tree['bounds'], 20) for tree in trees})) or "none"))
+    rows.append(("bounds", ", ".join(sorted({printable(tree["bounds"], 20) for tree in trees})) or "none"))
     name = lambda where: f"x[{where}]" if isinstance(where, int) else f"value {where[1]} of node {where[0]}"
     for what, counts in (("split inputs", total.inputs), ("split neurons", total.neurons)):
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -12,7 +12,8 @@ OWN = """
 .drawing{width:100%;max-width:44rem;display:block;margin:.8rem 0 0}.drawing text{font-size:12px;fill:var(--soft)}
 .case{fill:none;stroke:var(--text);stroke-width:1.5}.leaf{fill:var(--some);fill-opacity:.14;stroke:var(--some);
 stroke-width:.6}.bar{fill:var(--some);fill-opacity:.7}.axis{stroke:var(--soft)}
-.rows td,.rows th{white-space:normal;vertical-align:top;overflow-wrap:anywhere}.rows th{min-width:8rem;color:var(--soft)}
+.rows td,.rows th{white-space:normal;vertical-align:top;overflow-wrap:anywhere}
+.rows th{min-width:8rem;color:var(--soft)}
 .state{font-weight:600;border-left:4px solid var(--open);padding-left:.7rem}.state.proved{border-color:var(--proved)}
 .state.refuted{border-color:var(--refuted)}.note{color:var(--soft);font-size:.85rem}
 """
@@ -24,7 +25,7 @@ def page(shown: Any) -> str:
     """The whole page."""
     return (
         '<!DOCTYPE html>\n<html xmlns="http://www.w3.org/1999/xhtml" lang="en"><head><meta charset="utf-8"/>'
-        f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'sha256-{POLICY}\'"/>'
+        f"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{POLICY}'\"/>"
         '<meta name="viewport" content="width=device-width,initial-scale=1"/>'
         f"<title>{escape(shown.title)}</title><style>{SHEET}</style></head>\n<body><main>\n"
         f"{body(shown, PAGE)}\n</main></body></html>\n"

@@ -1,5 +1,6 @@
 """A certificate as a PDF by fpdf2. The fonts are those that every reader has: what is not Latin is spelt out."""
 
+import re
 import unicodedata
 from datetime import UTC, datetime
 from typing import Any
@@ -9,27 +10,28 @@ from axiom_jax._shapes_places import caller
 from axiom_jax.report.showing.drawing import Drawing
 from axiom_jax.report.showing.sections import PAGE, Section, Table
 
-SPELT = {
-    "∀": "for all ", "∃": "there is ", "∈": " in ", "∉": " not in ", "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "→": "->",
-    "⇒": "=>", "⇔": "<=>", "∧": " and ", "∨": " or ", "∞": "inf", "‖": "||", "−": "-", "–": "-", "—": "-", "…": "...",
-    "√": "sqrt", "∑": "sum", "Σ": "sum", "∏": "prod", "∫": "int", "∂": "d", "∇": "grad", "ℝ": "R", "ℕ": "N", "⊆": " within ",
-    "“": '"', "”": '"', "‘": "'", "’": "'", "∅": "{}", "∩": " and ", "∪": " or ", "ε": "eps",
+SPELT = {  # \0 is a blank where there is none yet
+    "∀": "for all\0", "∃": "there is\0", "∈": "\0in\0", "∉": "\0not in\0", "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~",
+    "→": "->", "⇒": "=>", "⇔": "<=>", "∧": "\0and\0", "∨": "\0or\0", "∞": "inf", "‖": "||", "−": "-", "–": "-",
+    "—": "-", "…": "...", "√": "sqrt", "∑": "sum", "Σ": "sum", "∏": "prod", "∫": "int", "∂": "d", "∇": "grad", "ℝ": "R",
+    "ℕ": "N", "⊆": "\0within\0", "“": '"', "”": '"', "‘": "'", "’": "'", "∅": "{}", "∩": "\0and\0", "∪": "\0or\0",
+    "ε": "eps",
 }  # fmt: skip
 MADE = datetime(1980, 1, 1, tzinfo=UTC)  # equal certificates give equal files
 COLOURS = {"case": (28, 32, 36), "leaf": (11, 102, 195), "bar": (11, 102, 195), "axis": (91, 101, 112)}
 STATES = {"open": (138, 109, 0), "proved": (26, 127, 55), "refuted": (197, 34, 31)}
 SOFT, DARK = (91, 101, 112), (28, 32, 36)
 WIDE, NAMES = 180.0, 38.0  # millimetres of the text, of the names of rows
-CELL = 60  # characters of a cell
+CELL = 66  # characters of a cell
 
 
 def spelt(text: str) -> str:
     """A text in the letters of Latin-1.
 
     >>> spelt("∀x ∈ [0, 1]. |f(x)| ≤ ε·α₁")
-    'for all x  in  [0, 1]. |f(x)| <= eps·alpha1'
+    'for all x in [0, 1]. |f(x)| <= eps·alpha1'
     """
-    return "".join(c if ord(c) < 256 else _letter(c) for c in text)
+    return re.sub(" ?\0 ?", " ", "".join(c if ord(c) < 256 else _letter(c) for c in text))
 
 
 def _letter(c: str) -> str:
@@ -69,9 +71,11 @@ def pdf(shown: Any) -> bytes:
     return bytes(paper.output())
 
 
-def _write(paper: Any, text: str, size: float, style: str = "", font: str = "Helvetica", high: float | None = None) -> None:
+def _write(
+    paper: Any, text: str, size: float, style: str = "", font: str = "Helvetica", high: float | None = None
+) -> None:
     paper.set_font(font, style, size)
-    paper.multi_cell(WIDE, high or size * 0.5, spelt(text), align="L", new_x="LMARGIN", new_y="NEXT", wrapmode="CHAR")
+    paper.multi_cell(WIDE, high or size * 0.5, spelt(text), align="L", new_x="LMARGIN", new_y="NEXT", wrapmode="WORD")
 
 
 def _section(paper: Any, section: Section) -> None:
@@ -95,14 +99,14 @@ def _row(paper: Any, name: str, text: str) -> None:
     paper.set_font("Helvetica", "", 9)
     top, page = paper.get_y(), paper.page
     paper.set_text_color(*SOFT)
-    paper.multi_cell(NAMES, 4.4, spelt(name), align="L", new_x="LMARGIN", new_y="NEXT", wrapmode="CHAR")
+    paper.multi_cell(NAMES, 4.4, spelt(name), align="L", new_x="LMARGIN", new_y="NEXT", wrapmode="WORD")
     below, moved = paper.get_y(), paper.page != page
     paper.set_text_color(*DARK)
     if moved:
         top = paper.t_margin
     paper.set_xy(paper.l_margin + NAMES, top)
     started = paper.page
-    paper.multi_cell(WIDE - NAMES, 4.4, spelt(text), align="L", new_x="LMARGIN", new_y="NEXT", wrapmode="CHAR")
+    paper.multi_cell(WIDE - NAMES, 4.4, spelt(text), align="L", new_x="LMARGIN", new_y="NEXT", wrapmode="WORD")
     if paper.page == started and paper.get_y() < below:
         paper.set_y(below)
 

@@ -42,7 +42,8 @@ class Shown:
         else:
             part = self.opened.parts[0]
             what = f"{'derivation' if part.format.endswith('derivation') else 'certificate'}, version {part.version}"
-        return f"{printable(self.opened.name, 100)}: {what}{', in a signed envelope' * (self.opened.signed is not None)}"
+        signed = ", in a signed envelope" if self.opened.signed is not None else ""
+        return f"{printable(self.opened.name, 100)}: {what}{signed}"
 
     @property
     def state(self) -> str:
