@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     from axiom_jax.verification.regions import Box as Box
     from axiom_jax.verification.regions import Everything as Everything
     from axiom_jax.verification.regions import Linf as Linf
+    from axiom_jax.verification.regions import Polytope as Polytope
     from axiom_jax.verification.results import Tested as Tested
     from axiom_jax.verification.run import verify as verify
     from axiom_jax.verification.spec.forall import exists as exists
@@ -191,7 +192,7 @@ _HOME = {
     "axiom_jax.verification.properties.radius": ["certified_radius"],
     "axiom_jax.verification.properties.robustness": ["Robust"],
     "axiom_jax.verification.proving": ["UnprovedWarning", "prove"],
-    "axiom_jax.verification.regions": ["L1", "L2", "Box", "Everything", "Linf"],
+    "axiom_jax.verification.regions": ["L1", "L2", "Box", "Everything", "Linf", "Polytope"],
     "axiom_jax.verification.results": ["Tested"],
     "axiom_jax.verification.run": ["verify"],
     "axiom_jax.verification.spec.forall": ["exists", "forall"],

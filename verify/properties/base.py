@@ -6,7 +6,7 @@ closed loops) compose a network of their own and make their claims themselves.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,7 +21,7 @@ from axiom_jax.verification.properties.balls import ByBall, OnlyInside, centre, 
 from axiom_jax.verification.properties.scope import Place, Scope, everywhere, unbounded
 from axiom_jax.verification.properties.ways import ByBounds, ByRunning, Outcome, Way
 from axiom_jax.verification.property import Atom, Case, Property
-from axiom_jax.verification.regions import L1, L2, Everything
+from axiom_jax.verification.regions import L1, L2, Everything, Polytope
 from axiom_jax.verification.results import Answer, Tested
 from axiom_jax.verification.search.decide import unsafe
 from axiom_jax.verification.search.margins import Subject
@@ -159,6 +159,7 @@ def claim_at(name: str, scope: Scope, place: Place, condition: Condition) -> Cla
 
 def way_over(scope: Scope, place: Place, condition: Condition, text: str) -> tuple[Way, tuple[str, ...]]:
     """The way to settle a condition over a place with ends, by bounds; and what its proof rests on."""
+    condition = narrowed(condition, place)
     ask = lambda: over(scope, place, condition, text)
     judge = lambda point: judged(condition, point)
     if isinstance(place.region, (L1, L2)):
@@ -169,6 +170,17 @@ def way_over(scope: Scope, place: Place, condition: Condition, text: str) -> tup
     else:
         way, notes, exact = ByBounds(condition.subject, ask, condition.network), (), is_box(place)
     return (way if exact else only_inside(way, place, condition)), notes
+
+
+def narrowed(condition: Condition, place: Place) -> Condition:
+    """A condition that is unsafe in the polytopes of a place only: their inequalities stand in every conjunction."""
+    rows = tuple(
+        Atom((), limit, tuple((i, c) for i, c in enumerate(row) if c))
+        for region in (place.region, place.within)
+        if isinstance(region, Polytope)
+        for row, limit in zip(region.a, region.b, strict=True)
+    )
+    return replace(condition, unsafe=tuple((*conjunct, *rows) for conjunct in condition.unsafe)) if rows else condition
 
 
 def only_inside(way: ByBounds | ByBall, place: Place, condition: Condition, hole: Place | None = None) -> OnlyInside:
