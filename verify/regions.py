@@ -297,7 +297,7 @@ class Polytope:
     @cached_property
     def inner(self) -> Flat:
         """A point of it."""
-        return _point_of(self.a, self.b, self.lo, self.hi)
+        return _shown(point_within(self.a, self.b, self.lo, self.hi), len(self.b))
 
     def within(self) -> Range:
         """Statements have no word for it.
@@ -374,11 +374,16 @@ def _with_ends(a: Any, b: Any, lo: Ends, hi: Ends) -> tuple[list[Flat], list[Fra
     return [*a, *(row for row, _ in given)], [*b, *(limit for _, limit in given)]
 
 
-def _point_of(a: Any, b: Any, lo: Ends, hi: Ends) -> Flat:
+def point_within(a: Sequence[Flat], b: Sequence[Fraction], lo: Ends, hi: Ends) -> Flat | None:
+    """An exact point with A x ≤ b between ends, None being no end; None where none was found."""
     from axiom_jax.verification._polytope_ends import inner_point
 
-    if (point := inner_point(*_with_ends(a, b, lo, hi))) is None:
-        raise SpecError("No point of the polytope can be shown.", at=caller(), got=f"{len(b)} inequalities",
+    return inner_point(*_with_ends(a, b, lo, hi))
+
+
+def _shown(point: Flat | None, count: int) -> Flat:
+    if point is None:
+        raise SpecError("No point of the polytope can be shown.", at=caller(), got=f"{count} inequalities",
                         fix="give inequalities that hold together somewhere, written exactly")  # fmt: skip
     return point
 
@@ -387,7 +392,7 @@ def _around_polytope(a: Any, b: Any, lo: Ends, hi: Ends) -> tuple[Flat, Flat]:
     """The ends of a polytope's box: those that were given, and certain ones in place of the others."""
     from axiom_jax.verification._polytope_ends import highest, outward
 
-    _point_of(a, b, lo, hi)
+    _shown(point_within(a, b, lo, hi), len(b))
     rows, limits = _with_ends(a, b, lo, hi)
     found: list[list[Fraction]] = [[], []]
     for sign, ends, side in ((-1, lo, found[0]), (1, hi, found[1])):
@@ -396,7 +401,7 @@ def _around_polytope(a: Any, b: Any, lo: Ends, hi: Ends) -> tuple[Flat, Flat]:
             if end is None and most is None:
                 raise SpecError("The polytope has no end that can be shown.", at=caller(),
                                 got=f"input {i} {'downwards' if sign < 0 else 'upwards'}",
-                                fix="give its box, or the missing ends of it: ax.Polytope(a, b, lo=0, hi=1)")  # fmt: skip
+                                fix="give the missing ends of its box: ax.Polytope(a, b, lo=0, hi=1)")  # fmt: skip
             side.append(end if end is not None else sign * outward(most))  # pyright: ignore[reportArgumentType]
     return tuple(found[0]), tuple(found[1])
 

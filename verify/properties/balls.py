@@ -65,16 +65,16 @@ class ByBall:
         start, plain, extra = time.monotonic(), self.ask(), []
         spent = lambda: time.monotonic() - start
         try:
-            slopes = _slopes(self.subject, plain)
+            steepest = slopes(self.subject, plain)
         except UnsupportedPrimitive as error:
             return Outcome(Unknown(f"no bounds: {error.what}"), spent())
-        for slope in slopes:
+        for slope in steepest:
             if (found := self._nearby(self._lowest(slope), plain.cases[0])) is not None:
                 return Outcome(found, spent())
         outcome = Outcome(Unknown("out of time"), 0.0)
         searched = 0.0
         for _ in range(ROUNDS):
-            prop = with_cuts(plain, slopes, extra, self.region, self.centre)
+            prop = with_cuts(plain, steepest, extra, self.region, self.centre)
             left = replace(budget, seconds=max(budget.seconds - searched, 0.0))
             outcome = ByBounds(self.subject, prop, self.network).settle(left)
             searched += outcome.seconds if extra else 0.0  # the first round compiles
@@ -208,17 +208,17 @@ class OnlyInside:
 
 
 def with_cuts(
-    prop: Property, slopes: list[list[Fraction]], extra: list[list[Fraction]], region: L1 | L2,
+    prop: Property, steepest: list[list[Fraction]], extra: list[list[Fraction]], region: L1 | L2,
     centre: Sequence[Fraction],
 ) -> Property:  # fmt: skip
     """A property over a box, each conjunction with atoms that a ball implies.
 
     Args:
-        slopes: of the margin of each atom; its sum with the cut against this slope is added.
+        steepest: slopes of the margin of each atom; its sum with the cut against this slope is added.
         extra: directions whose cuts are added by themselves.
     """
     (case,) = prop.cases
-    rows = iter(slopes)
+    rows = iter(steepest)
     cuts = [_cut(direction, centre, region) for direction in extra]
     unsafe = tuple(
         (*conjunct, *(_implied(atom, next(rows), centre, region) for atom in conjunct), *cuts)
@@ -227,20 +227,36 @@ def with_cuts(
     return Property((Case(case.lo, case.hi, unsafe),), prop.text)
 
 
-def _slopes(subject: Subject, prop: Property) -> list[list[Fraction]]:
+def slopes(subject: Subject, prop: Property) -> list[list[Fraction]]:
     """For every atom the slope of a linear lower bound of its left side over the box, rounded."""
+    rows, _ = lines_below(subject, prop)
+    rounded = lambda v: Fraction(round(float(v) * 2**BITS), 2**BITS) if np.isfinite(v) else Fraction(0)
+    return [[rounded(v) for v in row] for row in rows]
+
+
+def lines_below(subject: Subject, prop: Property) -> tuple[np.ndarray, np.ndarray]:
+    """For every atom of the first case a linear lower bound of left side − threshold over the box, about.
+
+    Returns:
+        Slopes (atoms, inputs) and constants (atoms,), float64.
+
+    Raises:
+        UnsupportedPrimitive: there are no bounds.
+    """
     question = pose(subject, prop)
     given = with_atoms(question.values, question.slots, question.spec, 0)
     lo, hi = (jnp.asarray(end[0], jnp.float32) for end in (question.lo, question.hi))
-    rows = np.asarray(_rows(question.plan, given, Interval(lo, hi)), np.float64)
+    rows, value = (np.asarray(a, np.float64) for a in _lines(question.plan, given, Interval(lo, hi)))
+    rows = rows.reshape(len(value), -1)
     count = sum(len(conjunct) for conjunct in prop.cases[0].unsafe)
-    rounded = lambda v: Fraction(round(float(v) * 2**BITS), 2**BITS) if np.isfinite(v) else Fraction(0)
-    return [[rounded(v) for v in row] for row in rows[:count]]
+    least = np.minimum(rows * np.asarray(lo, np.float64), rows * np.asarray(hi, np.float64)).sum(1)
+    return rows[:count], (value - least)[:count]
 
 
 @partial(jax.jit, static_argnums=0)
-def _rows(plan: Plan, given: Any, box: Interval) -> Any:
-    return crown_below(plan, given, box).rows[0]
+def _lines(plan: Plan, given: Any, box: Interval) -> tuple[Any, Any]:
+    found = crown_below(plan, given, box)
+    return found.rows[0], found.value
 
 
 def _cut(g: Sequence[Fraction], centre: Sequence[Fraction], region: L1 | L2) -> Atom:
