@@ -1,5 +1,6 @@
 """Polytopes as regions: their points and ends are certain, and what is said of them holds there."""
 
+import time
 from fractions import Fraction
 
 import jax
@@ -245,13 +246,13 @@ def test_multipliers_come_from_inequalities_of_the_same_conjunction():
 
 
 def test_a_linear_net_held_to_inequalities_is_searched_without_neurons():
-    """There is no neuron to split, and the margin is zero: nothing is proved by floats, and nothing fails."""
-    from axiom_jax.verification.property import Atom, Case, Property
-    from axiom_jax.verification.search.decide import decide
-    from axiom_jax.verification.verdict import Refuted
+    """There is no neuron to split: a linear program decides, and the margin, 0, is left to the checker."""
+    from axiom_jax.verification.search.margins import pose
+    from axiom_jax.verification.search.neuron_splits import NeuronSearch
 
-    one = Fraction(1)
-    unsafe = ((Atom(((0, one),), Fraction("6/5"), (), True), Atom((), -one, ((0, -one), (1, -one)))),)
-    prop = Property((Case((Fraction("1/10"), Fraction("1/5")), (one, one), unsafe),))
     scope = scope_of(SUM, TRIANGLE, None, MODES["quick"])
-    assert not isinstance(decide(scope.subject, prop, timeout=6).verdict, Refuted)
+    (claim,) = ax.Bounded("6/5").claims(scope)
+    ((subject, prop),) = claim.ways[-1].questions()
+    search = NeuronSearch(pose(subject, prop))
+    assert search.run(time.monotonic() + 30, judge=lambda case, point: False) in ("closed", "stuck")
+    assert abs(search.worst) < 1e-6
