@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from axiom_jax.report.showing.drawing import bars, histogram, plane
-from axiom_jax.report.showing.opening import DAMAGED, Part, said
+from axiom_jax.report.showing.opening import DAMAGED, Part, compact, said
 from axiom_jax.report.showing.sections import Limits, Section, Table, left_out, short
 from axiom_jax.report.showing.trees import Ends, Shape, shape
 from axiom_jax.report.showing.words import condition, decimal, exactly, number, printable
@@ -167,7 +167,7 @@ def _sizes(nodes: Any, tensors: Any) -> list[int | None]:
 
 def _proof(part: Part, boxes: list[Ends], limits: Limits) -> Section:
     payload, proof = part.payload, part.payload["proof"]
-    size = len(_compact(proof))
+    size = len(compact(proof))
     kind = proof["kind"]
     if kind == "tree":
         return _trees(payload, boxes, size)
@@ -219,9 +219,3 @@ def _point(proof: Any, boxes: list[Ends], limits: Limits) -> Section:
 def _hex(value: Fraction) -> str:
     near = float(value)
     return near.hex() if Fraction(near) == value else "no float"
-
-
-def _compact(value: Any) -> bytes:
-    from axiom_jax.verification.proof.certificate import canonical
-
-    return canonical(value)

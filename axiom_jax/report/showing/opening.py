@@ -113,12 +113,16 @@ def damaged(at: str, error: Exception) -> CertificateError:
     )  # fmt: skip
 
 
+def compact(value: Any) -> bytes:
+    """JSON as certificates are written: sorted, without blanks, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
 def _part(whole: Any, name: str, data: bytes) -> Part:
     kind, version, payload = whole["format"], whole["version"], whole["payload"]
     if kind not in FORMATS or type(version) is not int or not isinstance(payload, dict):
         raise ValueError(f"the format {printable(kind, 40)!r} is not known")
-    body = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-    return Part(name, kind, version, payload, hashlib.sha256(body).hexdigest() == whole["digest"], data)
+    return Part(name, kind, version, payload, hashlib.sha256(compact(payload)).hexdigest() == whole["digest"], data)
 
 
 def _unwrapped(whole: dict[str, Any], data: bytes, name: str) -> Opened:
@@ -126,7 +130,6 @@ def _unwrapped(whole: dict[str, Any], data: bytes, name: str) -> Opened:
     statement = json.loads(base64.b64decode(whole["payload"], validate=True))
     predicate = statement["predicate"]
     inside = predicate["certificate"]
-    body = json.dumps(inside, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
     keys = tuple(printable(entry.get("keyid") or "no id", 200) for entry in whole["signatures"])
     rows = [("payload type", printable(whole.get("payloadType", ""), 200)),
             ("predicate type", printable(statement.get("predicateType", ""), 200))]  # fmt: skip
@@ -135,7 +138,7 @@ def _unwrapped(whole: dict[str, Any], data: bytes, name: str) -> Opened:
     rows += [(printable(key, 40).replace("_", " "), printable(_said(value), 500))
              for key, value in sorted(predicate.items()) if key != "certificate"][:40]  # fmt: skip
     rows = [("warning", f"the payload is not of the type {TYPE}")] * (whole.get("payloadType") != TYPE) + rows
-    return Opened(name, data, (_part(inside, "", body + b"\n"),), None, rows, keys)
+    return Opened(name, data, (_part(inside, "", compact(inside) + b"\n"),), None, rows, keys)
 
 
 def _said(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from axiom_jax._errors import CertificateError
 from axiom_jax._shapes_places import caller
@@ -15,7 +15,9 @@ from axiom_jax.report.showing import derived, network
 from axiom_jax.report.showing.opening import DAMAGED, Opened, Part, damaged, open_file, opened, said
 from axiom_jax.report.showing.sections import PAGE, SCREEN, Limits, Section, left_out
 from axiom_jax.report.showing.words import printable
-from axiom_jax.verification.proof.certificate import Checked, write_atomically
+
+if TYPE_CHECKING:
+    from axiom_jax.verification.proof.certificate import Checked
 
 NOT_CHECKED = "not checked here: what follows is what the file says (axiom check judges it)"
 UNSIGNED = "no: anyone can have written this file"
@@ -31,7 +33,7 @@ class Shown:
     """
 
     opened: Opened
-    checked: Checked | None = None
+    checked: "Checked | None" = None
     _kept: dict[Limits, list[Section]] = field(default_factory=dict, compare=False)
 
     @property
@@ -151,6 +153,8 @@ class Shown:
             CertificateError: the folder is missing or not writable.
             AxiomError: fpdf2 is not installed, and a PDF was asked for.
         """
+        from axiom_jax.verification.proof.certificate import write_atomically
+
         path = Path(path)
         as_pdf = path.suffix.lower() == ".pdf" if kind is None else kind == "pdf"
         data = self.to_pdf() if as_pdf else self.to_html().encode()
@@ -225,7 +229,7 @@ def show_certificate(
     return shown
 
 
-def _judged(certificate: Any, found: Opened, model: Any, timeout: float | None) -> Checked:
+def _judged(certificate: Any, found: Opened, model: Any, timeout: float | None) -> "Checked":
     from axiom_jax.verification.proof.binding import check_certificate
 
     if found.signed is None:

@@ -277,6 +277,13 @@ def test_saving_goes_by_the_name(tmp_path):
         shown.save(tmp_path / "nowhere" / "a.html")
 
 
+def test_without_its_library_a_pdf_is_a_clean_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fpdf", None)
+    with pytest.raises(ax.AxiomError, match="fpdf2 is not installed") as error:
+        ax.show_certificate(write(tmp_path / "small.cert", small())).to_pdf()
+    assert error.value.fix == "pip install 'axiom-jax[report]'"
+
+
 # --- drawings
 
 
