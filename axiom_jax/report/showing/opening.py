@@ -134,18 +134,18 @@ def _unwrapped(whole: dict[str, Any], data: bytes, name: str) -> Opened:
     rows = [("payload type", printable(whole.get("payloadType", ""), 200)),
             ("predicate type", printable(statement.get("predicateType", ""), 200))]  # fmt: skip
     subjects = statement.get("subject") or []
-    rows += [("subject", printable(f"{s.get('name', '')} {_said(s.get('digest', ''))}", 300)) for s in subjects[:10]]
-    rows += [(printable(key, 40).replace("_", " "), printable(_said(value), 500))
+    rows += [("subject", printable(f"{s.get('name', '')} {said(s.get('digest', ''))}", 300)) for s in subjects[:10]]
+    rows += [(printable(key, 40).replace("_", " "), printable(said(value), 500))
              for key, value in sorted(predicate.items()) if key != "certificate"][:40]  # fmt: skip
     rows = [("warning", f"the payload is not of the type {TYPE}")] * (whole.get("payloadType") != TYPE) + rows
     return Opened(name, data, (_part(inside, "", compact(inside) + b"\n"),), None, rows, keys)
 
 
-def _said(value: Any) -> str:
+def said(value: Any) -> str:
     """A JSON value in a line."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_said(inner)}" for key, inner in value.items())
-    return ", ".join(map(_said, value)) if isinstance(value, list) else str(value)
-
-
-said = _said
+        return ", ".join(f"{key} {said(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        parts = [said(part) for part in value]
+        return ("; " if any(", " in part for part in parts) else ", ").join(parts)
+    return {"None": "none", "True": "yes", "False": "no"}.get(str(value), str(value))
