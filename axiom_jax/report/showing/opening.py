@@ -148,4 +148,4 @@ def said(value: Any) -> str:
     if isinstance(value, list):
         parts = [said(part) for part in value]
         return ("; " if any(", " in part for part in parts) else ", ").join(parts)
-    return {"None": "none", "True": "yes", "False": "no"}.get(str(value), str(value))
+    return "none" if value is None else str(value)
