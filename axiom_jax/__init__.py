@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from axiom_jax.model import parameters as parameters
     from axiom_jax.model import shape_table as shape_table
     from axiom_jax.model import trainable as trainable
+    from axiom_jax.report.showing.showing import show_certificate as show_certificate
     from axiom_jax.serve.protos import generate_grpc_proto as generate_grpc_proto
     from axiom_jax.serve.server import serve_graphql as serve_graphql
     from axiom_jax.serve.server import serve_grpc as serve_grpc
@@ -129,6 +130,7 @@ if TYPE_CHECKING:
     from axiom_jax.verification.regions import Box as Box
     from axiom_jax.verification.regions import Everything as Everything
     from axiom_jax.verification.regions import Linf as Linf
+    from axiom_jax.verification.regions import Polytope as Polytope
     from axiom_jax.verification.results import Tested as Tested
     from axiom_jax.verification.run import verify as verify
     from axiom_jax.verification.spec.forall import exists as exists
@@ -156,6 +158,7 @@ _HOME = {
     "axiom_jax.linting.linter": ["lint"],
     "axiom_jax.model": ["Logits", "Model", "Probabilities", "Sequential", "axiom", "check_shapes", "parameters",
                         "shape_table", "trainable"],
+    "axiom_jax.report.showing.showing": ["show_certificate"],
     "axiom_jax.serve.protos": ["generate_grpc_proto"],
     "axiom_jax.serve.server": ["serve_graphql", "serve_grpc", "serve_rest"],
     "axiom_jax.targets.compiling": ["Compiled", "compile"],
@@ -196,7 +199,7 @@ _HOME = {
     "axiom_jax.verification.properties.radius": ["certified_radius"],
     "axiom_jax.verification.properties.robustness": ["Robust"],
     "axiom_jax.verification.proving": ["UnprovedWarning", "prove"],
-    "axiom_jax.verification.regions": ["L1", "L2", "Box", "Everything", "Linf"],
+    "axiom_jax.verification.regions": ["L1", "L2", "Box", "Everything", "Linf", "Polytope"],
     "axiom_jax.verification.results": ["Tested"],
     "axiom_jax.verification.run": ["verify"],
     "axiom_jax.verification.spec.forall": ["exists", "forall"],

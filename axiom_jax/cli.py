@@ -229,6 +229,21 @@ def keys_verify(
 
 
 @app.command()
+def show(
+    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate, of any kind; signed ones too.")],
+    html: Annotated[Path | None, typer.Option(help="Write it as one HTML file, with drawings.")] = None,
+    pdf: Annotated[Path | None, typer.Option(help="Write it as a PDF, with drawings.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Run the checker too, and show what it says.")] = False,
+    model: Annotated[str | None, typer.Option(help="The model file it must be about; implies --check.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a certificate in human form; without --check nothing is judged."""
+    from axiom_jax import _cli_show as command
+
+    raise typer.Exit(command.run(certificate, check, model, html, pdf, as_json))
+
+
+@app.command()
 def bench(
     instances: Annotated[Path, typer.Argument(metavar="INSTANCES.csv", help="onnx,vnnlib,timeout_s,expected")],
     timeout: Annotated[float | None, typer.Option(help="Wall seconds a row; overrides timeout_s.", min=0.0)] = None,

@@ -4,10 +4,12 @@ Text means what it says ("8/255", "0.1"), a float is the binary number that it i
 points is refused when it is made.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -250,7 +252,158 @@ class Everything:
         return "R"
 
 
-Region = Box | Linf | L2 | L1 | Everything
+@dataclass(frozen=True)
+class Polytope:
+    """The points x with A x ≤ b, of a box if one is given; x is flat, in C order.
+
+    Args:
+        a: (rows, inputs) numbers, exact as text ("1/3"). b: (rows,).
+        lo, hi: ends of a box as `Box` takes them. Where an end is missing, one is computed that every point of A x ≤ b
+            lies within: by multipliers that are checked in exact arithmetic, rounded outward.
+
+    Raises:
+        SpecError: shapes do not fit; no point of it can be shown; an end is missing where it is unbounded.
+
+    >>> triangle = Polytope([[-1, 0], [0, -1], [1, 1]], [0, 0, 1])
+    >>> print(triangle, triangle.hi)
+    {-x0 ≤ 0, -x1 ≤ 0, x0 + x1 ≤ 1} within [0, 1] × [0, 1] (Fraction(1, 1), Fraction(1, 1))
+    """
+
+    a: Any
+    b: Any
+    lo: Any = None
+    hi: Any = None
+
+    def __post_init__(self) -> None:
+        a, b = exact(self.a), exact(self.b)
+        shape = _shape(a)
+        whole = len(shape) == 2 and all(_shape(row) == shape[1:] for row in a) and None not in _leaves((a, b))
+        if not whole or _shape(b) != shape[:1]:
+            raise SpecError("A polytope is a matrix and a number for each of its rows, all finite.", at=caller(),
+                            got=f"shapes {shape} and {_shape(b)}", fix="ax.Polytope([[1, 1]], [1], lo=0)")  # fmt: skip
+        object.__setattr__(self, "a", a)
+        object.__setattr__(self, "b", b)
+        box = Box(self.lo, self.hi)
+        given = [_ended(end, shape[1]) for end in (box.lo, box.hi)]
+        lo, hi = _around_polytope(a, b, *given)
+        object.__setattr__(self, "lo", lo)
+        object.__setattr__(self, "hi", hi)
+
+    @property
+    def size(self) -> int:
+        """How many numbers x has."""
+        return len(self.lo)
+
+    @cached_property
+    def inner(self) -> Flat:
+        """A point of it."""
+        return _shown(point_within(self.a, self.b, self.lo, self.hi), len(self.b))
+
+    def within(self) -> Range:
+        """Statements have no word for it.
+
+        Raises:
+            SpecError: always.
+        """
+        raise SpecError("Statements do not take polytopes as regions.", at=caller(), got=str(self)[:80],
+                        fix="write its inequalities as an assumption: ∀x. (x[0] + x[1] <= 1) → …")  # fmt: skip
+
+    def bounds(self, shape: Sequence[int]) -> tuple[Flat, Flat]:
+        """The ends of its box, flat in C order.
+
+        Raises:
+            SpecError: the variable has another size.
+        """
+        if math.prod(shape) != self.size:
+            raise SpecError("The polytope is about another number of inputs.", at=caller(),
+                            got=f"{self.size} columns for {tuple(shape)}",
+                            fix="give a column for every input")  # fmt: skip
+        return self.lo, self.hi
+
+    def holds(self, point: Sequence[Fraction]) -> bool:
+        """Whether A x ≤ b at an exact flat point; its box is not looked at.
+
+        >>> Polytope([[1, 1]], [1], lo=0).holds([Fraction(1, 2), Fraction(2, 3)])
+        False
+        """
+        from axiom_jax.verification._polytope_ends import holds
+
+        return holds(self.a, self.b, point)
+
+    def __str__(self) -> str:
+        ends = " × ".join(f"[{a}, {b}]" for a, b in zip(self.lo, self.hi, strict=True))
+        rows = ", ".join(f"{_linear(row)} ≤ {limit}" for row, limit in zip(self.a, self.b, strict=True))
+        if len(rows) + len(ends) <= 120:
+            return f"{{{rows}}} within {ends}"
+        said = repr([[str(v) for v in _leaves(part)] for part in (self.a, self.b, self.lo, self.hi)])
+        digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+        return f"a polytope of {len(self.b)} inequalities in {self.size} inputs (sha256 {digest})"
+
+
+Region = Box | Linf | L2 | L1 | Everything | Polytope
+
+
+def _linear(row: Sequence[Fraction]) -> str:
+    terms = [(i, c) for i, c in enumerate(row) if c]
+    size = lambda c: "" if abs(c) == 1 else f"{abs(c)}·"
+    text = "".join(f" {'-' if c < 0 else '+'} {size(c)}x{i}" for i, c in terms)
+    return ("-" if terms and terms[0][1] < 0 else "") + text[3:] if terms else "0"
+
+
+def _ended(end: Any, size: int) -> list[Fraction | None]:
+    """An end of a box for every input."""
+    found = _leaves(end) if isinstance(end, tuple) else [end] * size
+    if len(found) != size:
+        raise SpecError("The box of a polytope has another number of inputs.", at=caller(),
+                        got=f"{len(found)} ends for {size} columns", fix="give an end for every column")  # fmt: skip
+    return found
+
+
+Ends = Sequence[Fraction | None]
+
+
+def _unit(i: int, size: int, sign: int) -> Flat:
+    return tuple(Fraction(sign * (i == k)) for k in range(size))
+
+
+def _with_ends(a: Any, b: Any, lo: Ends, hi: Ends) -> tuple[list[Flat], list[Fraction]]:
+    """Rows and limits of a polytope with those of the ends that there are."""
+    size = len(lo)
+    given = [(_unit(i, size, 1), v) for i, v in enumerate(hi) if v is not None]
+    given += [(_unit(i, size, -1), -v) for i, v in enumerate(lo) if v is not None]
+    return [*a, *(row for row, _ in given)], [*b, *(limit for _, limit in given)]
+
+
+def point_within(a: Sequence[Flat], b: Sequence[Fraction], lo: Ends, hi: Ends) -> Flat | None:
+    """An exact point with A x ≤ b between ends, None being no end; None where none was found."""
+    from axiom_jax.verification._polytope_ends import inner_point
+
+    return inner_point(*_with_ends(a, b, lo, hi))
+
+
+def _shown(point: Flat | None, count: int) -> Flat:
+    if point is None:
+        raise SpecError("No point of the polytope can be shown.", at=caller(), got=f"{count} inequalities",
+                        fix="give inequalities that hold together somewhere, written exactly")  # fmt: skip
+    return point
+
+
+def _around_polytope(a: Any, b: Any, lo: Ends, hi: Ends) -> tuple[Flat, Flat]:
+    """The ends of a polytope's box: those that were given, and certain ones in place of the others."""
+    from axiom_jax.verification._polytope_ends import highest, outward
+
+    _shown(point_within(a, b, lo, hi), len(b))
+    rows, limits = _with_ends(a, b, lo, hi)
+    found: list[list[Fraction]] = [[], []]
+    for sign, ends, side in ((-1, lo, found[0]), (1, hi, found[1])):
+        for i, end in enumerate(ends):
+            most = None if end is not None else highest(rows, limits, _unit(i, len(lo), sign))
+            if end is None and most is None:
+                raise SpecError("The polytope has no end that can be shown.", at=caller(),
+                                got=f"input {i} {'downwards' if sign < 0 else 'upwards'}",
+                                fix="give the missing ends of its box: ax.Polytope(a, b, lo=0, hi=1)")  # fmt: skip
+            side.append(end if end is not None else sign * outward(most))  # pyright: ignore[reportArgumentType]
+    return tuple(found[0]), tuple(found[1])
 
 
 def _shape(value: Any) -> tuple[int, ...]:

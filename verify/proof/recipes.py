@@ -17,7 +17,8 @@ import numpy as np
 from axiom_jax._errors import CertificateError
 from axiom_jax.verification import properties, regions
 
-REGIONS = {cls.__name__: cls for cls in (regions.Box, regions.Linf, regions.L2, regions.L1, regions.Everything)}
+KINDS = (regions.Box, regions.Linf, regions.L2, regions.L1, regions.Everything, regions.Polytope)
+REGIONS = {cls.__name__: cls for cls in KINDS}
 
 
 class Unwritable(Exception):

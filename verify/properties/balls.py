@@ -28,7 +28,7 @@ from axiom_jax.verification.properties.answering import is_answer
 from axiom_jax.verification.properties.scope import Budget, Place, closed_box, ends, float_ends
 from axiom_jax.verification.properties.ways import ByBounds, Outcome
 from axiom_jax.verification.property import Atom, Case, Property
-from axiom_jax.verification.regions import L1, L2, Region
+from axiom_jax.verification.regions import L1, L2, Polytope, Region
 from axiom_jax.verification.search.margins import Subject, pose, with_atoms
 from axiom_jax.verification.verdict import Refuted, Unknown
 
@@ -65,16 +65,16 @@ class ByBall:
         start, plain, extra = time.monotonic(), self.ask(), []
         spent = lambda: time.monotonic() - start
         try:
-            slopes = _slopes(self.subject, plain)
+            steepest = slopes(self.subject, plain)
         except UnsupportedPrimitive as error:
             return Outcome(Unknown(f"no bounds: {error.what}"), spent())
-        for slope in slopes:
+        for slope in steepest:
             if (found := self._nearby(self._lowest(slope), plain.cases[0])) is not None:
                 return Outcome(found, spent())
         outcome = Outcome(Unknown("out of time"), 0.0)
         searched = 0.0
         for _ in range(ROUNDS):
-            prop = with_cuts(plain, slopes, extra, self.region, self.centre)
+            prop = with_cuts(plain, steepest, extra, self.region, self.centre)
             left = replace(budget, seconds=max(budget.seconds - searched, 0.0))
             outcome = ByBounds(self.subject, prop, self.network).settle(left)
             searched += outcome.seconds if extra else 0.0  # the first round compiles
@@ -124,9 +124,9 @@ class ByBall:
             return False
         (case,), (mine,) = part.payload["property"]["cases"], self.ask().cases
         if part.claim == "violated":
-            point = [Fraction(x) for x in case["exact"]["lo"]]
             alone = case["exact"]["lo"] == case["exact"]["hi"]
-            unsafe = describe_property(Property((replace(mine, lo=tuple(point), hi=tuple(point)),)))["cases"][0]
+            unsafe = describe_property(Property((mine,)))["cases"][0]
+            point = [_number(x) for x in part.payload["proof"]["inputs"]]  # may be the case's point, rounded to float32
             there = alone and _within(mine, point) and inside(self.region, point, self.centre)
             return there and case["unsafe"] == unsafe["unsafe"]
         described = describe_property(Property((mine,)))["cases"][0]
@@ -184,9 +184,7 @@ class OnlyInside:
         """As `Way` says: a counterexample is no answer where it is not of the claim."""
         if not is_answer(part, self.way):
             return False
-        return part.claim != "violated" or all(
-            self.counts([Fraction(x) for x in case["exact"]["lo"]]) for case in part.payload["property"]["cases"]
-        )
+        return part.claim != "violated" or self.counts([_number(x) for x in part.payload["proof"]["inputs"]])
 
     def settle(self, budget: Budget) -> Outcome:
         start = time.monotonic()
@@ -210,17 +208,17 @@ class OnlyInside:
 
 
 def with_cuts(
-    prop: Property, slopes: list[list[Fraction]], extra: list[list[Fraction]], region: L1 | L2,
+    prop: Property, steepest: list[list[Fraction]], extra: list[list[Fraction]], region: L1 | L2,
     centre: Sequence[Fraction],
 ) -> Property:  # fmt: skip
     """A property over a box, each conjunction with atoms that a ball implies.
 
     Args:
-        slopes: of the margin of each atom; its sum with the cut against this slope is added.
+        steepest: slopes of the margin of each atom; its sum with the cut against this slope is added.
         extra: directions whose cuts are added by themselves.
     """
     (case,) = prop.cases
-    rows = iter(slopes)
+    rows = iter(steepest)
     cuts = [_cut(direction, centre, region) for direction in extra]
     unsafe = tuple(
         (*conjunct, *(_implied(atom, next(rows), centre, region) for atom in conjunct), *cuts)
@@ -229,20 +227,36 @@ def with_cuts(
     return Property((Case(case.lo, case.hi, unsafe),), prop.text)
 
 
-def _slopes(subject: Subject, prop: Property) -> list[list[Fraction]]:
+def slopes(subject: Subject, prop: Property) -> list[list[Fraction]]:
     """For every atom the slope of a linear lower bound of its left side over the box, rounded."""
+    rows, _ = lines_below(subject, prop)
+    rounded = lambda v: Fraction(round(float(v) * 2**BITS), 2**BITS) if np.isfinite(v) else Fraction(0)
+    return [[rounded(v) for v in row] for row in rows]
+
+
+def lines_below(subject: Subject, prop: Property) -> tuple[np.ndarray, np.ndarray]:
+    """For every atom of the first case a linear lower bound of left side − threshold over the box, about.
+
+    Returns:
+        Slopes (atoms, inputs) and constants (atoms,), float64.
+
+    Raises:
+        UnsupportedPrimitive: there are no bounds.
+    """
     question = pose(subject, prop)
     given = with_atoms(question.values, question.slots, question.spec, 0)
     lo, hi = (jnp.asarray(end[0], jnp.float32) for end in (question.lo, question.hi))
-    rows = np.asarray(_rows(question.plan, given, Interval(lo, hi)), np.float64)
+    rows, value = (np.asarray(a, np.float64) for a in _lines(question.plan, given, Interval(lo, hi)))
+    rows = rows.reshape(len(value), -1)
     count = sum(len(conjunct) for conjunct in prop.cases[0].unsafe)
-    rounded = lambda v: Fraction(round(float(v) * 2**BITS), 2**BITS) if np.isfinite(v) else Fraction(0)
-    return [[rounded(v) for v in row] for row in rows[:count]]
+    least = np.minimum(rows * np.asarray(lo, np.float64), rows * np.asarray(hi, np.float64)).sum(1)
+    return rows[:count], (value - least)[:count]
 
 
 @partial(jax.jit, static_argnums=0)
-def _rows(plan: Plan, given: Any, box: Interval) -> Any:
-    return crown_below(plan, given, box).rows[0]
+def _lines(plan: Plan, given: Any, box: Interval) -> tuple[Any, Any]:
+    found = crown_below(plan, given, box)
+    return found.rows[0], found.value
 
 
 def _cut(g: Sequence[Fraction], centre: Sequence[Fraction], region: L1 | L2) -> Atom:
@@ -326,6 +340,8 @@ def _holds(region: Region, point: Sequence[Fraction], besides: Sequence[int]) ->
     lo, hi = ends(region, len(point))
     if isinstance(region, (L1, L2)):
         return inside(region, point, [(a + b) / 2 for a, b in zip(lo, hi, strict=True)])  # pyright: ignore
+    if isinstance(region, Polytope) and not region.holds(point):
+        return False
     without = (getattr(region, "lo_open", False), getattr(region, "hi_open", False))
     return all(
         (a is None or a < x or (a == x and not without[0])) and (b is None or x < b or (x == b and not without[1]))
@@ -339,7 +355,7 @@ def is_box(place: Place) -> bool:
 
 
 def moved_in(place: Place, x: np.ndarray) -> np.ndarray:
-    """Float32 rows moved into a place where they are not: into a box exactly, into a ball but for rounding.
+    """Float32 rows moved into a place where they are not: into a box exactly, into others but for rounding.
 
     Args:
         x: (rows, inputs).
@@ -356,11 +372,27 @@ def moved_in(place: Place, x: np.ndarray) -> np.ndarray:
         norm = np.linalg.norm(away, 1 if isinstance(region, L1) else 2, axis=1, keepdims=True)
         scale = np.minimum(1.0, float(region.eps) * (1 - 1e-6) / np.maximum(norm, 1e-300))
         x = np.clip((middle + away * scale).astype(np.float32), lo, hi)
+    for polytope in (place.region, place.within):
+        if isinstance(polytope, Polytope):
+            x = np.clip(_pulled(polytope, x.astype(np.float64)).astype(np.float32), lo, hi)
     return x
+
+
+def _pulled(polytope: Polytope, x: np.ndarray) -> np.ndarray:
+    """Rows pulled straight towards a point of a polytope, as far as needed."""
+    middle = np.array([float(v) for v in polytope.inner])
+    a, b = np.array(polytope.a, np.float64), np.array(polytope.b, np.float64)
+    away, room = (x - middle) @ a.T, np.maximum(b - a @ middle, 0.0)
+    share = np.where(away > room, room * (1 - 1e-6) / np.where(away > 0, away, 1.0), 1.0)
+    return middle + (x - middle) * share.min(1, keepdims=True)
 
 
 def _within(case: Case, point: Sequence[Fraction]) -> bool:
     return all(a <= x <= b for a, x, b in zip(case.lo, point, case.hi, strict=True))
+
+
+def _number(text: str) -> Fraction:
+    return Fraction(float.fromhex(text)) if "x" in text else Fraction(text)
 
 
 def _read(raw: dict[str, Any]) -> Atom:

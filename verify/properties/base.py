@@ -5,8 +5,8 @@ Those combine (`AllOf`, `AnyOf`, `Implies`) and are asked over boxes and balls h
 closed loops) compose a network of their own and make their claims themselves.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,7 +21,7 @@ from axiom_jax.verification.properties.balls import ByBall, OnlyInside, centre, 
 from axiom_jax.verification.properties.scope import Place, Scope, everywhere, unbounded
 from axiom_jax.verification.properties.ways import ByBounds, ByRunning, Outcome, Way
 from axiom_jax.verification.property import Atom, Case, Property
-from axiom_jax.verification.regions import L1, L2, Everything
+from axiom_jax.verification.regions import L1, L2, Everything, Polytope, point_within
 from axiom_jax.verification.results import Answer, Tested
 from axiom_jax.verification.search.decide import unsafe
 from axiom_jax.verification.search.margins import Subject
@@ -159,6 +159,7 @@ def claim_at(name: str, scope: Scope, place: Place, condition: Condition) -> Cla
 
 def way_over(scope: Scope, place: Place, condition: Condition, text: str) -> tuple[Way, tuple[str, ...]]:
     """The way to settle a condition over a place with ends, by bounds; and what its proof rests on."""
+    condition = narrowed(condition, place)
     ask = lambda: over(scope, place, condition, text)
     judge = lambda point: judged(condition, point)
     if isinstance(place.region, (L1, L2)):
@@ -169,6 +170,17 @@ def way_over(scope: Scope, place: Place, condition: Condition, text: str) -> tup
     else:
         way, notes, exact = ByBounds(condition.subject, ask, condition.network), (), is_box(place)
     return (way if exact else only_inside(way, place, condition)), notes
+
+
+def narrowed(condition: Condition, place: Place) -> Condition:
+    """A condition that is unsafe in the polytopes of a place only: their inequalities stand in every conjunction."""
+    rows = tuple(
+        Atom((), limit, tuple((i, c) for i, c in enumerate(row) if c))
+        for region in (place.region, place.within)
+        if isinstance(region, Polytope)
+        for row, limit in zip(region.a, region.b, strict=True)
+    )
+    return replace(condition, unsafe=tuple((*conjunct, *rows) for conjunct in condition.unsafe)) if rows else condition
 
 
 def only_inside(way: ByBounds | ByBall, place: Place, condition: Condition, hole: Place | None = None) -> OnlyInside:
@@ -182,9 +194,29 @@ def over(scope: Scope, place: Place, condition: Condition, text: str) -> Propert
     """A condition over the smallest box around a place, as the search and the checker take it.
 
     Raises:
-        SpecError: the region has another shape than the model's input.
+        SpecError: the region has another shape than the model's input, or no point of it can be shown.
     """
-    return Property((Case(*scope.box(place), condition.unsafe),), text)
+    lo, hi = scope.box(place)
+    _need_a_point(scope, place, lo, hi)
+    return Property((Case(lo, hi, condition.unsafe),), text)
+
+
+def _need_a_point(scope: Scope, place: Place, lo: Sequence[Fraction], hi: Sequence[Fraction]) -> None:
+    """Where a region is cut to a polytope, or a polytope is cut, an exact point must be left: else all would be proved.
+
+    Raises:
+        SpecError: none is shown.
+    """
+    cut = [region for region in (place.region, place.within) if isinstance(region, Polytope)]
+    if not cut or place.within is None:
+        return
+    if isinstance(place.region, (L1, L2)):
+        point: Sequence[Fraction] | None = centre(scope, place.region)
+    else:
+        point = point_within([row for p in cut for row in p.a], [limit for p in cut for limit in p.b], lo, hi)
+    if point is None or not contains(place, point):
+        raise SpecError("No point of the region can be shown.", at=caller(), got=place.text,
+                        fix="leave out rows of data that lie outside of where the inputs live")  # fmt: skip
 
 
 def run_rows(scope: Scope, condition: Condition, x: np.ndarray | None = None) -> Answer:

@@ -21,7 +21,7 @@ from axiom_jax.verification.properties.base import Claim, Condition, Unsafe, poi
 from axiom_jax.verification.properties.outputs import exact_number
 from axiom_jax.verification.properties.scope import Place, Scope, need_labels, unbounded
 from axiom_jax.verification.property import Atom
-from axiom_jax.verification.regions import L1, L2, Box, Linf, Region, exact
+from axiom_jax.verification.regions import L1, L2, Box, Linf, Polytope, Region, exact
 from axiom_jax.verification.search.margins import Subject
 
 NORMS: dict[Any, Any] = {"inf": Linf, float("inf"): Linf, 2: L2, 1: L1}
@@ -170,7 +170,7 @@ def domain(within: Any) -> Region | None:
     Raises:
         SpecError: it has no ends.
     """
-    if within is None or isinstance(within, (Box, Linf)):
+    if within is None or isinstance(within, (Box, Linf, Polytope)):
         found = within
     elif isinstance(within, (tuple, list)) and len(within) == 2:
         found = Box(*within)
@@ -195,7 +195,7 @@ def cut(place: Place, within: Region | None) -> Place:
 
 def _ends(region: Region) -> str:
     """A region by its ends; by a digest of them where they are long."""
-    if isinstance(region, Box) and region.shape is None:
+    if isinstance(region, Polytope) or (isinstance(region, Box) and region.shape is None):
         return str(region)
     if isinstance(region, Box):
         lo, hi = (_flat(end) for end in (region.lo, region.hi))
@@ -213,7 +213,7 @@ def _plain(value: Any) -> Any:
 
 
 def _live(region: Region | None) -> Region | None:
-    placed = isinstance(region, Box) or (isinstance(region, Linf) and region.center is not None)
+    placed = isinstance(region, (Box, Polytope)) or (isinstance(region, Linf) and region.center is not None)
     return region if placed and region is not None and not unbounded(region) else None
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from axiom_jax._errors import SpecError
 from axiom_jax._shapes_places import caller
 from axiom_jax.verification.properties.tails import Tail, tail_of
-from axiom_jax.verification.regions import L1, L2, Box, Everything, Linf, Region
+from axiom_jax.verification.regions import L1, L2, Box, Everything, Linf, Polytope, Region
 from axiom_jax.verification.search.margins import Subject, nearest
 
 
@@ -232,7 +232,7 @@ def ends(region: Region, size: int) -> tuple[list[Fraction | None], list[Fractio
     """
     if isinstance(region, Everything):
         return [None] * size, [None] * size
-    if isinstance(region, Box):
+    if isinstance(region, (Box, Polytope)):
         return _spread(region.lo, size), _spread(region.hi, size)
     middle = _spread(Fraction(0) if region.center is None else region.center, size)
     return [c - region.eps for c in middle], [c + region.eps for c in middle]  # pyright: ignore[reportOptionalOperand]
@@ -269,7 +269,7 @@ def need_closed_box(region: Any, what: str) -> None:
     """
     if not closed_box(region):
         raise SpecError(f"{what} is a box with its border.", at=caller(),
-                        got=str(region) if isinstance(region, (Box, L1, L2)) else type(region).__name__,
+                        got=str(region) if isinstance(region, (Box, L1, L2, Polytope)) else type(region).__name__,
                         fix="give ax.Box(lo, hi) or ax.Linf(eps, center)")  # fmt: skip
 
 
@@ -320,7 +320,7 @@ def short(value: Fraction) -> str:
 def _text(region: Region) -> str:
     if isinstance(region, Everything):
         return "every x"
-    return f"x ∈ {region}" if isinstance(region, Box) else f"x with {region}"
+    return f"x ∈ {region}" if isinstance(region, (Box, Polytope)) else f"x with {region}"
 
 
 def need_labels(scope: Scope) -> np.ndarray:

@@ -101,7 +101,7 @@ class ByBounds:
         start, prop = time.monotonic(), self.property
         spent = lambda: time.monotonic() - start
         try:
-            if (proof := self._at_once(prop, budget)) is not None:
+            if (proof := self._at_once(prop, budget) or self._together(prop, budget)) is not None:
                 return Outcome(proof[0], spent(), proof[1])
             decision = self._decide(prop, budget)
             for _ in range(AGAIN if budget.left > 0 else 0):
@@ -158,6 +158,19 @@ class ByBounds:
         checked = _checked(written, min(budget.check_seconds, budget.left if near else budget.left / 4))
         bound = max(float(found.value.min()), 0.0)
         return (Proved(written, checked.levels), bound) if checked.accepted else None
+
+
+    def _together(self, prop: Property, budget: Budget) -> tuple[Proved, float | None] | None:
+        """The proof without a split, where inputs are held to inequalities that refute together with what is unsafe."""
+        from axiom_jax.verification.properties.polytopes import combined
+
+        exact = exactly(self.subject)
+        proof = None if exact.missing is not None else combined(self.subject, prop)
+        if exact.missing is not None or proof is None:
+            return None
+        written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {})
+        checked = _checked(written, min(budget.check_seconds, budget.left))
+        return (Proved(written, checked.levels), None) if checked.accepted else None
 
 
 def _strict(prop: Property) -> bool:

@@ -348,6 +348,9 @@ class NeuronSearch:
         one, weights, worst = jax.tree.map(lambda a: padded(a, self.width), (one, weights, worst))
         given = self.layout, question.values, question.spec, one
         neuron, at, unit = (np.array(a) for a in candidates(*given, weights, worst, TRIED))
+        if not neuron.shape[1]:  # a linear network, or one without relus
+            nothing = np.zeros((count, 0, 2), np.float32)
+            return _Tried(neuron[:count], at[:count], unit[:count], nothing, nothing, nothing.sum(-1))
         quick = [split_bounds(*given, weights, neuron[:, k], at[:, k]) for k in range(neuron.shape[1])]
         bound, started = (np.stack([np.asarray(t[n]) for t in quick], 1)[:count] for n in (0, 1))
         neuron, at, unit = neuron[:count], at[:count], unit[:count]

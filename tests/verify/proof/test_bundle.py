@@ -1,5 +1,6 @@
 """Files of several proofs: whole and about the model they are accepted, and after any change they are not."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -329,3 +330,25 @@ def test_no_bit_of_the_archive_is_left_to_choose(tmp_path):
         with pytest.raises(ax.CertificateError):
             certificate_of(changed, "changed.cert")
     assert certificate_of(whole, "whole.cert").to_bytes() == whole
+
+
+def test_a_refutation_is_by_a_point_of_the_region():
+    """The certificate is about the closed box: its point counts, not a corner of the box."""
+    model = ax.Sequential(lambda x: 1 * x, name="same")
+    region, asked = ax.Box([0.0], [1.0], hi_open=True), ax.Bounded(None, "0.99")
+    result = ax.verify(model, asked, region=region, mode="quick")
+    bundle = ax.generate_certificate(model, result)
+    assert result.items[0].verdict == "refuted" and ax.check_certificate(bundle, model).accepted
+    (item,) = bundle.statement["items"]
+    part = certificate_of(bundle.parts[item["part"]], "part")
+    whole = {"exact": {"lo": ["0"], "hi": ["1"]}, "float32": {"lo": [(0.0).hex()], "hi": [(1.0).hex()]}}
+    cases = [part.payload["property"]["cases"][0] | whole]
+    for point, accepted in (("999/1000", True), ("1", False)):  # both unsafe; the latter is left out of the region
+        proof = {"kind": "point", "case": 0, "inputs": [point]}
+        payload = part.payload | {"proof": proof, "property": part.payload["property"] | {"cases": cases}}
+        data = replace(part, payload=payload).to_bytes()
+        again = Bundle({**bundle.statement, "items": [{**item, "sha256": hashlib.sha256(data).hexdigest()}]},
+                       {item["part"]: data})  # fmt: skip
+        checked = ax.check_certificate(again, model)
+        assert checked.accepted == accepted
+        assert accepted or "not the answer" in (checked.reason or "")
