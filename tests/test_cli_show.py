@@ -40,7 +40,7 @@ def run(capsys, *arguments):
 def test_a_file_is_shown_and_not_judged(capsys, file):
     status, out, err = run(capsys, file)
     assert status == 0 and err == ""
-    assert out.startswith("a.cert: certificate, version 1\nnot checked here")
+    assert out.startswith("a.cert: certificate, version 3\nnot checked here")
     assert "y[0] ≤ -1" in out
 
 

@@ -47,7 +47,7 @@ def tensor_file(tensors: dict[str, np.ndarray]) -> bytes:
 
 
 def packed(blob: bytes) -> str:
-    return base64.b64encode(zlib.compress(blob)).decode()
+    return base64.b64encode(zlib.compress(blob, 0)).decode()  # stored: the same bytes from every zlib
 
 
 def tensors_of(payload: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -147,7 +147,7 @@ def case(lo: list[Any], hi: list[Any], unsafe: list[list[Any]]) -> dict[str, Any
 def tree(nodes: list[int], choices: list[list[int]], bounds: str = "crown") -> dict[str, Any]:
     """A tree for all disjuncts; leaf -1 - c is bounded anew and refutes in disjunct d the atom choices[c][d]."""
     leaves = [[row(d, {k: 1}) for d, k in enumerate(choice)] for choice in choices]
-    nodes = [x if x >= 0 else ~(2 * (-1 - x) + 1) for x in nodes]
+    nodes = [~(2 * (-1 - x) + 1) if isinstance(x, int) and x < 0 else x for x in nodes]
     return forest(nodes, leaves, [[*range(len(choices[0]))]] if choices else [[0]], bounds=bounds)
 
 

@@ -48,7 +48,7 @@ class Drawing:
         return f'<svg {frame} aria-label="{escape(self.title)}">{"".join(parts)}</svg>'
 
 
-def plane(tree: dict[str, Any] | None, ends: Ends, along: tuple[int, int], disjuncts: int) -> Drawing:
+def plane(tree: dict[str, Any] | None, ends: Ends, along: tuple[int, int]) -> Drawing:
     """The case's box along two inputs, or along one, with the boxes of the leaves.
 
     Args:
@@ -58,7 +58,7 @@ def plane(tree: dict[str, Any] | None, ends: Ends, along: tuple[int, int], disju
     flat = a == b
     height = 90.0 if flat else 420.0
     inner, tall = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
-    found, cut = boxes(tree, len(ends[0]), disjuncts, ends, along, MOST) if tree is not None else ([], -1)
+    found, cut = boxes(tree, len(ends[0]), ends, along, MOST) if tree is not None else ([], -1)
     title = f"the case's box along x[{a}]" if flat else f"the case's box along x[{a}] and x[{b}]"
     notes = [f"boxes deeper than {cut} splits are drawn together"] if cut >= 0 else []
     if any(lo < hi for i, (lo, hi) in enumerate(zip(*ends, strict=True)) if i not in along):

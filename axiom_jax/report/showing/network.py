@@ -14,7 +14,7 @@ from axiom_jax.report.showing.words import condition, decimal, exactly, number, 
 
 MEANING = {"holds": "no input of any case is unsafe", "violated": "an input of a case is unsafe"}
 ASSUMED = "program and tensors are those of the deployed network (`axiom check --model FILE` compares them)"
-ROUNDING = "rounding in a float32 execution"
+ROUNDING, COMPILER = "rounding in a float32 execution", "a compiler that replaces operations"
 NOT_COVERED = "whether the cases mean what the text says; inputs outside them"
 DRAWN = 6  # cases with drawings
 
@@ -37,7 +37,7 @@ def sections(part: Part, limits: Limits) -> Iterator[Section]:
         yield Section("Cases left out", [("cases", left_out(len(cases), limits.cases, "cases").removeprefix("… and "))])
     yield _network(model, payload["weights"], limits)
     yield _proof(part, boxes, limits)
-    rounding = "" if "float32" in payload["levels"] else f"{ROUNDING}; "
+    rounding = f"{COMPILER if 'float32' in payload['levels'] else ROUNDING}; "
     yield Section("What is not covered", [
         ("assumed", ASSUMED), ("not covered", rounding + NOT_COVERED),
     ])  # fmt: skip
@@ -78,32 +78,32 @@ def _case(k: int, case: Any, ends: Ends, proof: Any, limits: Limits) -> Section:
         rows.append(("unsafe where" if d == 0 else "or where", " and ".join(atoms)))
     if len(unsafe) > limits.disjuncts:
         rows.append(("", left_out(len(unsafe), limits.disjuncts, "alternatives")))
-    drawings = _region(proof, k, ends, varying, len(unsafe)) if k < DRAWN else []
+    drawings = _region(proof, k, ends, varying) if k < DRAWN else []
     return Section(f"Case {k}", rows, tables, drawings=drawings)
 
 
-def _tree(proof: Any, k: int, ends: Ends, disjuncts: int) -> tuple[dict[str, Any], Shape] | None:
+def _tree(proof: Any, k: int, ends: Ends) -> tuple[dict[str, Any], Shape] | None:
     """The tree of a case and its shape; None where there is none, or it is malformed."""
     if proof.get("kind") != "tree":
         return None
     try:
         tree = proof["trees"][k]
-        return tree, shape(tree, len(ends[0]), disjuncts)
+        return tree, shape(tree, len(ends[0]))
     except DAMAGED:
         return None
 
 
-def _region(proof: Any, k: int, ends: Ends, varying: list[int], disjuncts: int) -> list[Any]:
-    found = _tree(proof, k, ends, disjuncts)
+def _region(proof: Any, k: int, ends: Ends, varying: list[int]) -> list[Any]:
+    found = _tree(proof, k, ends)
     split = [i for i, _ in found[1].inputs.most_common() if ends[0][i] != ends[1][i]] if found else []
     try:
         tree = found[0] if found and split else None
         if 1 <= len(varying) <= 2:
-            return [plane(tree, ends, (varying[0], varying[-1]), disjuncts)]
+            return [plane(tree, ends, (varying[0], varying[-1]))]
         drawn = [bars(ends, varying)] if varying else []
         if tree is not None:
             first, *others = split
-            drawn.append(plane(tree, ends, (first, others[0] if others else first), disjuncts))
+            drawn.append(plane(tree, ends, (first, others[0] if others else first)))
         return drawn
     except DAMAGED:  # a place of a split that is no number, say: there is nothing to draw
         return []
@@ -122,7 +122,7 @@ def _network(model: Any, weights: Any, limits: Limits) -> Section:
         ("outputs", f"{sizes[output]:,}" if sizes[output] is not None else "not known"),
         ("operations", ", ".join(f"{count:,} {op}" for op, count in ops.most_common())),
         ("tensors", f"{len(tensors):,}, {parameters:,} numbers"),
-        ("weights", f"{len(weights):,} characters"),
+        ("weights", f"{len(weights.strip()):,} characters"),
     ]
     rows += [(f"source: {printable(kind, 60)}", f"sha256 {printable(digest, 64)}")
              for kind, digest in sorted(model["source"].items())]  # fmt: skip
@@ -177,7 +177,7 @@ def _proof(part: Part, boxes: list[Ends], limits: Limits) -> Section:
 
 def _trees(payload: Any, boxes: list[Ends], size: int) -> Section:
     trees, cases = payload["proof"]["trees"], payload["property"]["cases"]
-    found = [_tree(payload["proof"], k, ends, len(case["unsafe"]))
+    found = [_tree(payload["proof"], k, ends)
              for k, (ends, case) in enumerate(zip(boxes, cases, strict=True))]  # fmt: skip
     shapes = [pair[1] for pair in found if pair is not None]
     total = Shape(sum(s.roots for s in shapes), sum(s.nodes for s in shapes))

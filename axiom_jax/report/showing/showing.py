@@ -212,7 +212,7 @@ def show_certificate(
     >>> item = verify(lambda x: 2 * x, Bounded(-2, 2), region=Box([-1.0], [1.0])).items[0]
     >>> shown = show_certificate(item.certificate, check=True)
     >>> shown.title, shown.checked.accepted
-    ('certificate: certificate, version 1', True)
+    ('certificate: certificate, version 3', True)
     """
     if isinstance(certificate, (str, os.PathLike)):
         found = open_file(certificate)

@@ -42,7 +42,7 @@ class Shape:
 Step = tuple[int, tuple[int, int, int | None] | None]  # depth; (node, element, place or None for halving) or a leaf
 
 
-def steps(tree: dict[str, Any], inputs: int, disjuncts: int) -> Iterator[Step]:
+def steps(tree: dict[str, Any], inputs: int) -> Iterator[Step]:
     """The splits and leaves of a case's trees in preorder.
 
     Raises:
@@ -69,7 +69,7 @@ def steps(tree: dict[str, Any], inputs: int, disjuncts: int) -> Iterator[Step]:
         raise ValueError("a tree ends too early")
 
 
-def shape(tree: dict[str, Any], inputs: int, disjuncts: int) -> Shape:
+def shape(tree: dict[str, Any], inputs: int) -> Shape:
     """The shape of a case's trees.
 
     Raises:
@@ -81,7 +81,7 @@ def shape(tree: dict[str, Any], inputs: int, disjuncts: int) -> Shape:
     (3, 2, {0: 1, 1: 1})
     """
     found = Shape(len(tree["roots"]), len(tree["nodes"]))
-    for depth, split in steps(tree, inputs, disjuncts):
+    for depth, split in steps(tree, inputs):
         if split is None:
             found.depths[depth] += 1
         elif split[0] == 0:
@@ -92,7 +92,7 @@ def shape(tree: dict[str, Any], inputs: int, disjuncts: int) -> Shape:
 
 
 def boxes(
-    tree: dict[str, Any], inputs: int, disjuncts: int, ends: Ends, along: tuple[int, int], most: int
+    tree: dict[str, Any], inputs: int, ends: Ends, along: tuple[int, int], most: int
 ) -> tuple[list[Box], int]:
     """The boxes of the leaves along two inputs, each once.
 
@@ -103,7 +103,7 @@ def boxes(
         The boxes, and the depth below which the tree was not followed since there would be too many; else -1.
     """
     at_depth: Counter[int] = Counter()  # boxes if the tree is cut at a depth: leaves above it, and parts there
-    for depth, split in steps(tree, inputs, disjuncts):
+    for depth, split in steps(tree, inputs):
         at_depth[depth] += 1
         if split is None:
             at_depth[-1 - depth] += 1
@@ -115,7 +115,7 @@ def boxes(
         above += at_depth[-1 - depth]
     found: dict[Box, None] = {}
     stack: list[Box | None] = [(0.0, 1.0, 0.0, 1.0)] * len(tree["roots"])
-    for depth, split in steps(tree, inputs, disjuncts):
+    for depth, split in steps(tree, inputs):
         box = stack.pop()
         if box is not None and (split is None or depth == cut):
             found[box] = None

@@ -90,7 +90,8 @@ def test_what_is_not_covered_is_in_the_words_of_the_checkers():
 
     checker, other = ((ROOT / "verify" / name).read_text() for name in ("checker.py", "derivation_checker.py"))
     assert f'"assumed      {network.ASSUMED}"' in checker
-    assert f'"not covered  {network.ROUNDING}; {network.NOT_COVERED}"' in checker
+    assert f"not covered  {{'{network.COMPILER}' if profile else '{network.ROUNDING}'}}; " in checker
+    assert f'"{network.NOT_COVERED}",' in checker
     assert all("no input of any case is unsafe" in text for text in (checker, network.MEANING["holds"]))
     for words in (derived.NOT_COVERED, derived.NOT_COVERED_OF_LAYERS):
         assert f'"not covered  {network.ROUNDING}; {words}"' in other
@@ -120,11 +121,11 @@ def test_trees_of_version_2_are_followed():
     """A neuron is split, one half refutes both disjuncts at once, the other one after the other."""
     made = forest([2 * 2, -1, 0, -1, -3, -5], [[row(0, {0: 1}), row(1, {0: 1})], [row(0, {0: 1})], [row(1, {0: 1})]],
                   [[0, 1]], [(5, 1, 0)])  # fmt: skip
-    found = shape(made, 2, 2)
+    found = shape(made, 2)
     assert (found.leaves, found.depth, dict(found.inputs), dict(found.neurons)) == (3, 2, {0: 1}, {(5, 1): 1})
     cut = forest([2 * 2, -1, -1], [[row(0, {0: 1})]], [[0]], [(0, 1, 1)])
     ends = [Fraction(0), Fraction(-1)], [Fraction(1), Fraction(3)]
-    assert sorted(boxes(cut, 2, 1, ends, (0, 1), 9)[0]) == [(0, 1, 0, 0.5), (0, 1, 0.5, 1)]
+    assert sorted(boxes(cut, 2, ends, (0, 1), 9)[0]) == [(0, 1, 0, 0.5), (0, 1, 0.5, 1)]
 
 
 @pytest.mark.parametrize("nodes", [[], [0], [-1, -1], [0, -1, -1, -1], [4, -1, -1], [0, -1], ["a"]])
@@ -303,16 +304,16 @@ def test_a_large_tree_is_drawn_in_seconds_with_few_elements(tmp_path):
 def test_boxes_of_leaves_cover_the_case():
     made = full_tree(5, 3, [0])
     ends = [Fraction(0)] * 3, [Fraction(1)] * 3
-    found, cut = boxes(made, 3, 1, ends, (0, 1), 1000)
+    found, cut = boxes(made, 3, ends, (0, 1), 1000)
     assert cut == -1 and sum((b - a) * (d - c) for a, b, c, d in found) == 1
     assert {b - a for a, b, _, _ in found} == {0.25}
-    fewer, cut = boxes(made, 3, 1, ends, (0, 1), 4)
+    fewer, cut = boxes(made, 3, ends, (0, 1), 4)
     assert cut == 2 and len(fewer) == 4
 
 
 def test_one_input_is_drawn_as_a_strip_and_many_as_bars(tmp_path):
     ends = [Fraction(0)], [Fraction(1)]
-    drawing = plane(full_tree(2, 1, [0]), ends, (0, 0), 1)
+    drawing = plane(full_tree(2, 1, [0]), ends, (0, 0))
     assert [style for *_, style in drawing.rectangles] == ["leaf"] * 4 + ["case"]
     assert len({(y, h) for _, y, _, h, _ in drawing.rectangles}) == 1
     many = [Fraction(-k) for k in range(60)], [Fraction(k + 1) for k in range(60)]
@@ -329,10 +330,10 @@ def test_one_input_is_drawn_as_a_strip_and_many_as_bars(tmp_path):
 
 
 def test_the_histogram_counts_leaves():
-    found = shape(tree([0, -1, 2, -1, -1], [[0]]), 2, 1)
+    found = shape(tree([0, -1, 2, -1, -1], [[0]]), 2)
     heights = [h for _, _, _, h, _ in histogram(found).rectangles]
     assert heights[0] == 0 and heights[1] * 2 == heights[2]
-    deep = shape(tree([0, -1] * 200 + [-1], [[0]]), 1, 1)
+    deep = shape(tree([0, -1] * 200 + [-1], [[0]]), 1)
     assert deep.depth == 200 and len(histogram(deep).rectangles) <= BARS
 
 
