@@ -1,0 +1,129 @@
+"""What the checker in prelude.v computes, with Python's integers: part 2 of that file, function by function.
+
+Nothing here is trusted: a proof that this module believes in is judged by Coq. Lists are oldest first here.
+Source: Zhang et al. 2018, CROWN, arXiv 1811.00866, and weak duality.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from axiom_jax.verification.proof.coq.lines import Line, Lines
+
+Interval = tuple[int, int]
+Choose = Callable[[int, Line, Interval, int], int]  # number of the line, the line, its bounds, multiplier: what to pass
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bounds in units of 1 / grid: of the inputs, and of what enters each line."""
+
+    box: tuple[Interval, ...]
+    bounds: tuple[Interval, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether bounds contradict each other."""
+        return any(l > u for l, u in (*self.box, *self.bounds))
+
+    def split_input(self, i: int, at: int) -> "tuple[Part, Part]":
+        below, above = _halves(self.box, i, at)
+        return replace(self, box=below), replace(self, box=above)
+
+    def split_line(self, j: int, at: int) -> "tuple[Part, Part]":
+        below, above = _halves(self.bounds, j, at)
+        return replace(self, bounds=below), replace(self, bounds=above)
+
+
+def _halves(bounds: tuple[Interval, ...], j: int, at: int) -> tuple[tuple[Interval, ...], tuple[Interval, ...]]:
+    l, u = bounds[j]
+    return (*bounds[:j], (l, min(u, at)), *bounds[j + 1 :]), (*bounds[:j], (max(l, at), u), *bounds[j + 1 :])
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A backward pass: its bound, what it passed on at every line, what was lost there, and what reached the inputs."""
+
+    bound: int
+    hints: list[int]
+    losses: list[int]
+    inputs: list[int]
+
+
+def rule(line: Line, bounds: Interval, m: int) -> int:
+    """What to pass on where nothing better is known: any number would be sound."""
+    l, u = bounds
+    if not line.rectified or l >= 0:
+        return m // line.over
+    if u <= 0:
+        return 0
+    if m < 0:
+        return (m * u) // (line.over * (u - l))
+    return m // line.over if -l < u else 0
+
+
+def residue(line: Line, bounds: Interval, m: int, passed: int) -> int:
+    """The least of m f(z) - passed * over * z for z within the bounds."""
+    (l, u), slope = bounds, passed * line.over
+    low, high = (max(0, l), max(0, u)) if line.rectified else (l, u)
+    least = min(m * low - slope * l, m * high - slope * u)
+    return min(0, least) if line.rectified and l < 0 < u else least
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The network with the units of numbers: values in 1 / grid, multipliers in 1 / unit."""
+
+    network: Lines
+    grid: int
+    unit: int
+
+    def lower(self, part: Part, m: Sequence[int], choose: Choose | None = None) -> Passed:
+        """A lower bound of grid times the sum of multipliers times numbers; `m` may be shorter than these."""
+        n, lines = self.network.inputs, self.network.lines
+        count = len(part.bounds)  # while lines are bounded the first time, those that are
+        row = [*m, *[0] * (n + count - len(m))]
+        bound, hints, losses = 0, [0] * count, [0] * count
+        for j in range(count - 1, -1, -1):
+            c, line = row[n + j], lines[j]
+            if choose is None:
+                passed = rule(line, part.bounds[j], c) if c else 0
+            else:
+                passed = choose(j, line, part.bounds[j], c)
+            if not c and not passed:
+                continue
+            lost = residue(line, part.bounds[j], c, passed)
+            bound += lost + self.grid * passed * line.constant
+            hints[j], losses[j] = passed, -lost
+            if passed:
+                first = line.first
+                for i, w in enumerate(line.weights, first):
+                    row[i] += passed * w
+        bound += sum(c * (l if c >= 0 else u) for c, (l, u) in zip(row[:n], part.box, strict=True))
+        return Passed(bound, hints, losses, row[:n])
+
+    def _ends(self, part: Part, line: Line) -> tuple[Callable[[], int], Callable[[], int]]:
+        def end(sign: int) -> int:
+            m = [0] * line.first + [sign * self.unit * w for w in line.weights]
+            found = self.lower(part, m).bound + sign * self.grid * self.unit * line.constant
+            return sign * (found // (line.over * self.unit))
+
+        return (lambda: end(1)), (lambda: end(-1))
+
+    def start(self, box: Sequence[Interval]) -> Part:
+        """Bound every line over a box."""
+        part = Part(tuple(box), ())
+        for line in self.network.lines:
+            below, above = self._ends(part, line)
+            part = replace(part, bounds=(*part.bounds, (below(), above())))
+        return part
+
+    def sweep(self, part: Part) -> Part:
+        """Bound again the lines whose sign is open."""
+        found = Part(part.box, ())
+        for line, (l, u) in zip(self.network.lines, part.bounds, strict=True):
+            if line.rectified and l < 0 < u:
+                below, above = self._ends(found, line)
+                l = max(l, below())
+                u = u if l >= 0 else min(u, above())
+            found = replace(found, bounds=(*found.bounds, (l, u)))
+        return found

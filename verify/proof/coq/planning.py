@@ -1,0 +1,240 @@
+"""A tree that the Coq checker accepts, from the certificate's: followed where it leads to a proof, split further elsewhere.
+
+Bounds in Coq are not those of the certificate's checker, so a part may be refuted earlier, or later. Each part is tried
+with the rule, then with the certificate's multipliers and slopes; what is left is split again. All is untrusted.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import lcm
+from typing import Any
+
+from axiom_jax._errors import CertificateError
+from axiom_jax.verification import checker
+from axiom_jax.verification.proof.coq.integers import Arithmetic, Interval, Part, Passed, rule
+from axiom_jax.verification.proof.coq.lines import Line, unsupported
+from axiom_jax.verification.proof.coq.trees import Node
+
+FEW = 8  # inputs, up to which halving them is better than splitting neurons
+MOST_PARTS, DEEPEST = 20_000, 400  # of a case
+Row = tuple[list[int], list[int]]  # multipliers of the atoms of a disjunct; what to pass on, newest first, or nothing
+Term = tuple[Any, ...]  # a node of the tree for Coq: its constructor's name and arguments
+DONE: Term = ("Done",)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An atom over integers: the multipliers of all numbers, oldest first, and what is added; at most 0 where it holds."""
+
+    strict: bool
+    scale: int
+    constant: int
+    multipliers: dict[int, int]
+
+
+def whole(atom: checker.Atom, inputs: int, first_output: int) -> Whole:
+    """Multiply an atom by the least number that makes its coefficients and threshold integers."""
+    scale = lcm(atom.threshold.denominator, *(c.denominator for side in atom.sides for _, c in side))
+    found: dict[int, int] = {}
+    for start, side in zip((0, first_output), atom.sides, strict=True):
+        for i, c in side:
+            found[start + i] = found.get(start + i, 0) + int(c * scale)
+    return Whole(atom.strict, scale, -int(atom.threshold * scale), found)
+
+
+@dataclass
+class Planner:
+    """Plans the trees of one case.
+
+    Args:
+        arithmetic: the network and the units.
+        unsafe: the disjuncts.
+        deadline: by `time.monotonic`.
+    """
+
+    arithmetic: Arithmetic
+    case: checker.Case
+    deadline: float
+    parts: int = 0
+    unsafe: list[list[Whole]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        net = self.arithmetic.network
+        first = net.inputs + len(net.lines) - net.outputs
+        self.unsafe = [[whole(a, net.inputs, first) for a in disjunct] for disjunct in self.case.unsafe]
+
+    def box(self) -> list[Interval]:
+        """The case's box at level real in units of 1 / grid, rounded outwards as `to_ends` rounds it."""
+        lo, hi, low, high = self.case.ends
+        ends = zip(map(min, lo, low), map(max, hi, high), strict=True)
+        return [(_floor(a, self.arithmetic.grid), -_floor(-b, self.arithmetic.grid)) for a, b in ends]
+
+    def plan(self, roots: Sequence[tuple[list[int], Node]]) -> Term:
+        """One tree for all of the case's trees.
+
+        Raises:
+            CertificateError: the certificate cannot be followed, and further splits did not help in time.
+        """
+        part, todo = self.arithmetic.start(self.box()), list(range(len(self.unsafe)))
+        return self._roots(part, todo, list(roots))
+
+    def _roots(self, part: Part, todo: list[int], roots: list[tuple[list[int], Node]]) -> Term:
+        (disjuncts, node), *others = roots
+        here = [d for d in todo if d in disjuncts]
+        if not others or len(here) == len(todo):
+            return self._follow(part, here, node, (), 0)
+        rest = [d for d in todo if d not in disjuncts]
+        mask = [d in disjuncts for d in todo]
+        return ("Share", mask, self._follow(part, here, node, (), 0), self._roots(part, rest, others))
+
+    def _follow(self, part: Part, todo: list[int], node: Node | None, path: tuple[Any, ...], depth: int) -> Term:
+        self._count(depth)
+        if part.empty:
+            return ("Void",)
+        if node is not None and node.again:
+            return ("Sweep", self._at(self.arithmetic.sweep(part), todo, node, path, depth, False))
+        return self._at(part, todo, node, path, depth, True)
+
+    def _at(
+        self, part: Part, todo: list[int], node: Node | None, path: tuple[Any, ...], depth: int, stale: bool
+    ) -> Term:
+        if part.empty:
+            return ("Void",)
+        rows = {d: row for d in todo if (row := self._by_rule(part, d)) is not None}
+        if node is not None:
+            given = [(d, row) for d, terms, slopes, betas in node.rows if d in todo and d not in rows
+                     if (row := self._given(part, d, terms, slopes, betas, path)) is not None]  # fmt: skip
+            rows |= dict(given)
+        rest = [d for d in todo if d not in rows]
+        if not rest:
+            return ("Refute", [rows[d] for d in todo], DONE)
+        if rows:
+            return ("Refute", [rows.get(d) for d in todo], self._at(part, rest, node, path, depth, stale))
+        if node is None or node.split is None:
+            if node is not None and node.parts:  # a leaf that leaves disjuncts to what follows
+                return self._follow(part, rest, node.parts[0], path, depth + 1)
+            if stale:
+                return ("Sweep", self._at(self.arithmetic.sweep(part), rest, node, path, depth, False))
+            return self._split(part, rest, depth)
+        k, j, at = node.split
+        if k == 0:
+            l, u = part.box[j]
+            place = (l + u) // 2 if at is None else _floor(Fraction(at, 1 << checker.H), self.arithmetic.grid)
+            parts, here = part.split_input(j, place), ("Halve", self._newest(j, len(part.box)), place)
+        else:
+            found = self.arithmetic.network.entering.get((k, j))
+            if found is None or at is None:
+                raise unsupported("a split of a value that enters no relu")
+            place = _floor(Fraction(at, 1 << checker.H), self.arithmetic.grid)
+            parts, here = part.split_line(found, place), ("Cut", self._newest(found, len(part.bounds)), place)
+            j = found
+        paths = [path if at is None else (*path, (k > 0, j, sign)) for sign in (-1, 1)]
+        halves = [self._follow(half, rest, child, way, depth + 1)
+                  for half, child, way in zip(parts, node.parts, paths, strict=True)]  # fmt: skip
+        return (*here, *halves)
+
+    def _newest(self, j: int, count: int) -> int:
+        return count - 1 - j
+
+    def _split(self, part: Part, todo: list[int], depth: int) -> Term:
+        """Where the certificate has no more to say: split what the bound loses most by."""
+        tries = [self._bound(part, todo[0], self._alone(todo[0], a))[1] for a in range(len(self.unsafe[todo[0]]))]
+        best = max(tries, key=lambda found: found.bound)
+        worst = max(range(len(best.losses)), key=lambda j: best.losses[j] if self._open(part, j) else -1)
+        widths = [abs(c) * (u - l) for c, (l, u) in zip(best.inputs, part.box, strict=True)]
+        i = max(range(len(widths)), key=lambda k: (widths[k], part.box[k][1] - part.box[k][0]))
+        if self._open(part, worst) and (len(widths) > FEW or not widths[i]):
+            parts, here = part.split_line(worst, 0), ("Cut", self._newest(worst, len(part.bounds)), 0)
+        else:
+            l, u = part.box[i]
+            if u - l < 2:
+                raise _out_of("the bounds are too close to what is unsafe for the numbers that Coq would compute with")
+            parts = part.split_input(i, (l + u) // 2)
+            here = ("Halve", self._newest(i, len(part.box)), (l + u) // 2)
+        again = Node(True)
+        return (*here, *(self._follow(half, todo, again, (), depth + 1) for half in parts))
+
+    def _open(self, part: Part, j: int) -> bool:
+        l, u = part.bounds[j]
+        return self.arithmetic.network.lines[j].rectified and l < 0 < u
+
+    def _count(self, depth: int) -> None:
+        self.parts += 1
+        if self.parts > MOST_PARTS or depth > DEEPEST:
+            raise _out_of(f"more than {MOST_PARTS if depth <= DEEPEST else DEEPEST} splits were needed")
+        if time.monotonic() > self.deadline:
+            raise _out_of("the time is over")
+
+    # --- one disjunct over one part
+
+    def _alone(self, d: int, a: int) -> list[int]:
+        """Multipliers for one atom of a disjunct."""
+        return self._scaled(d, [(a, 1 << checker.UNIT)])
+
+    def _scaled(self, d: int, terms: Sequence[Sequence[int]]) -> list[int]:
+        """Multipliers in units that a pass needs: `unit` times what every output's line divides by."""
+        net = self.arithmetic.network
+        over = lcm(*(line.over for line in net.lines[len(net.lines) - net.outputs :]))
+        found = [0] * len(self.unsafe[d])
+        for a, x in terms:
+            found[a] += max(x * self.arithmetic.unit * over // (self.unsafe[d][a].scale << checker.UNIT), int(x > 0))
+        return found
+
+    def _bound(self, part: Part, d: int, nus: list[int], choose: Any = None) -> tuple[bool, Passed]:
+        net = self.arithmetic.network
+        row, constant, strict = [0] * (net.inputs + len(net.lines)), 0, False
+        for nu, atom in zip(nus, self.unsafe[d], strict=True):
+            constant += nu * atom.constant
+            strict |= atom.strict and nu > 0
+            for i, c in atom.multipliers.items():
+                row[i] += nu * c
+        found = self.arithmetic.lower(part, row, choose)
+        total = found.bound + self.arithmetic.grid * constant
+        return total > 0 or (strict and total == 0), found
+
+    def _by_rule(self, part: Part, d: int) -> Row | None:
+        for a in range(len(self.unsafe[d])):
+            nus = self._alone(d, a)
+            if self._bound(part, d, nus)[0]:
+                return nus, []
+        return None
+
+    def _given(self, part: Part, d: int, terms: Any, slopes: Any, betas: list[int], path: Sequence[Any]) -> Row | None:
+        """With what the certificate says: multipliers of atoms and of splits, and slopes."""
+        unit, nus = self.arithmetic.unit, self._scaled(d, terms)
+        if self._bound(part, d, nus)[0]:
+            return nus, []
+        held: dict[int, int] = {}
+        if len(betas) != len(path):
+            raise CertificateError("The certificate's tree is malformed.", got="a row has not its splits")
+        for beta, (neuron, j, sign) in zip(betas, path, strict=True):
+            if neuron:
+                held[j] = held.get(j, 0) - (sign * beta * unit >> checker.UNIT)
+        lines = self.arithmetic.network.lines
+        where = {j: slopes[key] for key, j in self._numbers().items() if key in slopes}
+
+        def choose(j: int, line: Line, bounds: Interval, c: int) -> int:
+            passed = rule(line, bounds, c)
+            if j in where and c > 0 and bounds[0] < 0 < bounds[1]:
+                passed = c * where[j] // (line.over * checker.STEEP)
+            return passed + held.get(j, 0)
+
+        safe, found = self._bound(part, d, nus, choose)
+        assert len(found.hints) == len(lines)
+        return (nus, found.hints[::-1]) if safe else None
+
+    def _numbers(self) -> dict[tuple[int, int], int]:
+        return dict(self.arithmetic.network.entering)
+
+
+def _out_of(why: str) -> CertificateError:
+    return CertificateError(
+        "No proof was found that Coq could follow.", got=why,
+        fix="give it more time, or split the property into smaller regions",
+    )  # fmt: skip
+
+
+def _floor(value: Fraction, grid: int) -> int:
+    return value.numerator * grid // value.denominator
