@@ -14,11 +14,11 @@ from axiom_jax.verification import checker
 from axiom_jax.verification.proof.certificate import Certificate, canonical, load_certificate
 from axiom_jax.verification.proof.coq.integers import Arithmetic
 from axiom_jax.verification.proof.coq.lines import Lines, lines_of, unsupported
-from axiom_jax.verification.proof.coq.planning import Planner, Term
+from axiom_jax.verification.proof.coq.planning import Planner, Term, Unproved
 from axiom_jax.verification.proof.coq.trees import Node, trees_of
 from axiom_jax.verification.proof.coq.writing import document, heading
 
-SCALES = (24, 12), (40, 24)  # bits of values below the narrowest region's width, and of multipliers; finer where needed
+SCALES = (16, 10), (40, 28)  # bits of values below the narrowest region's width, and of multipliers; finer where needed
 STATEMENT = "A theorem about one network, made by axiom-jax. What it says is in parts 1 and 4."
 
 
@@ -87,17 +87,21 @@ def _planned(
 ) -> tuple[list[Term], Arithmetic]:
     """Trees for all cases, and the units; coarse ones first, for they are faster in Coq."""
     deadline, failure = time.monotonic() + timeout, None
-    for bits, unit in SCALES:
-        arithmetic = Arithmetic(lines, 1 << (bits + _fineness(cases)), 1 << unit)
+    for bits, multiplier_bits in SCALES:
+        arithmetic = Arithmetic(lines, 1 << (bits + _fineness(cases)), _usual(lines) << multiplier_bits)
         try:
             planners = [Planner(arithmetic, case, deadline) for case in cases]
             return [planner.plan(trees) for planner, trees in zip(planners, roots, strict=True)], arithmetic
-        except CertificateError as error:
+        except Unproved as error:
             failure = error
-            if "followed" not in error.what and "follow" not in error.what:
-                raise
     assert failure is not None
     raise failure
+
+
+def _usual(lines: Lines) -> int:
+    """What a line usually divides by: half of them by no more."""
+    found = sorted(line.over for line in lines.lines)
+    return found[len(found) // 2]
 
 
 def _fineness(cases: list[checker.Case]) -> int:

@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from axiom_jax.verification.proof.coq.lines import Line, Lines
 
 Interval = tuple[int, int]
-Choose = Callable[[int, Line, Interval, int], int]  # number of the line, the line, its bounds, multiplier: what to pass
+TILT = 1024
+Choose = Callable[[int, int], int]  # from the number of a line and its multiplier to what is passed on
 
 
 @dataclass(frozen=True)
 class Part:
-    """Bounds in units of 1 / grid: of the inputs, and of what enters each line."""
+    """Bounds in units of 1 / grid: of the inputs, and of what enters each line, with the slopes that the rule takes there."""
 
     box: tuple[Interval, ...]
     bounds: tuple[Interval, ...]
+    tilts: tuple[int, ...]
 
     @property
     def empty(self) -> bool:
@@ -49,7 +51,7 @@ class Passed:
     inputs: list[int]
 
 
-def rule(line: Line, bounds: Interval, m: int) -> int:
+def rule(line: Line, bounds: Interval, m: int, tilt: int) -> int:
     """What to pass on where nothing better is known: any number would be sound."""
     l, u = bounds
     if not line.rectified or l >= 0:
@@ -57,25 +59,33 @@ def rule(line: Line, bounds: Interval, m: int) -> int:
     if u <= 0:
         return 0
     if m < 0:
-        return (m * u) // (line.over * (u - l))
+        return m * tilt // (line.over * TILT)
     return m // line.over if -l < u else 0
+
+
+def tilt_of(line: Line, l: int, u: int) -> int:
+    """u / (u - l) for the rule, in units of 1 / TILT."""
+    return TILT * u // (u - l) if line.rectified and l < 0 < u else 0
 
 
 def residue(line: Line, bounds: Interval, m: int, passed: int) -> int:
     """The least of m f(z) - passed * over * z for z within the bounds."""
     (l, u), slope = bounds, passed * line.over
-    low, high = (max(0, l), max(0, u)) if line.rectified else (l, u)
-    least = min(m * low - slope * l, m * high - slope * u)
-    return min(0, least) if line.rectified and l < 0 < u else least
+    rest = m - slope
+    if not line.rectified or l >= 0:
+        return rest * (l if rest >= 0 else u)
+    if u <= 0:
+        return -slope * (u if slope >= 0 else l)
+    return min(0 if slope >= 0 else -slope * l, 0 if rest >= 0 else rest * u)
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The network with the units of numbers: values in 1 / grid, multipliers in 1 / unit."""
+    """The network with the units of numbers: values in 1 / grid, multipliers in 1 / scale."""
 
     network: Lines
     grid: int
-    unit: int
+    scale: int
 
     def lower(self, part: Part, m: Sequence[int], choose: Choose | None = None) -> Passed:
         """A lower bound of grid times the sum of multipliers times numbers; `m` may be shorter than these."""
@@ -86,9 +96,9 @@ class Arithmetic:
         for j in range(count - 1, -1, -1):
             c, line = row[n + j], lines[j]
             if choose is None:
-                passed = rule(line, part.bounds[j], c) if c else 0
+                passed = rule(line, part.bounds[j], c, part.tilts[j]) if c else 0
             else:
-                passed = choose(j, line, part.bounds[j], c)
+                passed = choose(j, c)
             if not c and not passed:
                 continue
             lost = residue(line, part.bounds[j], c, passed)
@@ -102,28 +112,32 @@ class Arithmetic:
         return Passed(bound, hints, losses, row[:n])
 
     def _ends(self, part: Part, line: Line) -> tuple[Callable[[], int], Callable[[], int]]:
+        unit = max(1, self.scale // line.over)
+
         def end(sign: int) -> int:
-            m = [0] * line.first + [sign * self.unit * w for w in line.weights]
-            found = self.lower(part, m).bound + sign * self.grid * self.unit * line.constant
-            return sign * (found // (line.over * self.unit))
+            m = [0] * line.first + [sign * unit * w for w in line.weights]
+            found = self.lower(part, m).bound + sign * self.grid * unit * line.constant
+            return sign * (found // (line.over * unit))
 
         return (lambda: end(1)), (lambda: end(-1))
 
     def start(self, box: Sequence[Interval]) -> Part:
         """Bound every line over a box."""
-        part = Part(tuple(box), ())
+        part = Part(tuple(box), (), ())
         for line in self.network.lines:
             below, above = self._ends(part, line)
-            part = replace(part, bounds=(*part.bounds, (below(), above())))
+            l, u = below(), above()
+            part = Part(part.box, (*part.bounds, (l, u)), (*part.tilts, tilt_of(line, l, u)))
         return part
 
     def sweep(self, part: Part) -> Part:
         """Bound again the lines whose sign is open."""
-        found = Part(part.box, ())
-        for line, (l, u) in zip(self.network.lines, part.bounds, strict=True):
+        found = Part(part.box, (), ())
+        for line, (l, u), tilt in zip(self.network.lines, part.bounds, part.tilts, strict=True):
             if line.rectified and l < 0 < u:
                 below, above = self._ends(found, line)
                 l = max(l, below())
                 u = u if l >= 0 else min(u, above())
-            found = replace(found, bounds=(*found.bounds, (l, u)))
+                tilt = tilt_of(line, l, u)
+            found = Part(found.box, (*found.bounds, (l, u)), (*found.tilts, tilt))
         return found

@@ -6,22 +6,29 @@ with the rule, then with the certificate's multipliers and slopes; what is left 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import lcm
 from typing import Any
 
 from axiom_jax._errors import CertificateError
 from axiom_jax.verification import checker
-from axiom_jax.verification.proof.coq.integers import Arithmetic, Interval, Part, Passed, rule
-from axiom_jax.verification.proof.coq.lines import Line, unsupported
+from axiom_jax.verification.proof.coq.integers import Arithmetic, Choose, Interval, Part, Passed, rule
+from axiom_jax.verification.proof.coq.lines import unsupported
+from axiom_jax.verification.proof.coq.relaxing import Relaxation
 from axiom_jax.verification.proof.coq.trees import Node
 
+EVERY = 2  # at how many depths the lines are bounded again inside a tree: Coq spends most of its time there
 FEW = 8  # inputs, up to which halving them is better than splitting neurons
 MOST_PARTS, DEEPEST = 20_000, 400  # of a case
 Row = tuple[list[int], list[int]]  # multipliers of the atoms of a disjunct; what to pass on, newest first, or nothing
 Term = tuple[Any, ...]  # a node of the tree for Coq: its constructor's name and arguments
+Path = tuple[tuple[int | None, int], ...]  # splits with a place above a part: the line, or None for an input; the side
 DONE: Term = ("Done",)
+
+
+class Unproved(CertificateError):
+    """The search for a tree that Coq accepts ended without one."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Planner:
     unsafe: list[list[Whole]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.relaxation = Relaxation(self.arithmetic)
         net = self.arithmetic.network
         first = net.inputs + len(net.lines) - net.outputs
         self.unsafe = [[whole(a, net.inputs, first) for a in disjunct] for disjunct in self.case.unsafe]
@@ -89,35 +97,29 @@ class Planner:
         mask = [d in disjuncts for d in todo]
         return ("Share", mask, self._follow(part, here, node, (), 0), self._roots(part, rest, others))
 
-    def _follow(self, part: Part, todo: list[int], node: Node | None, path: tuple[Any, ...], depth: int) -> Term:
-        self._count(depth)
+    def _follow(self, part: Part, todo: list[int], node: Node, path: Path, depth: int) -> Term:
+        """Refute what can be refuted over a part with what the certificate says or more; split where that is not all."""
+        self.parts += 1
+        if self.parts > MOST_PARTS or depth > DEEPEST:
+            raise _out_of(f"more than {MOST_PARTS if depth <= DEEPEST else DEEPEST} splits were needed")
+        if time.monotonic() > self.deadline:
+            raise _out_of("the time is over")
         if part.empty:
             return ("Void",)
-        if node is not None and node.again:
-            return ("Sweep", self._at(self.arithmetic.sweep(part), todo, node, path, depth, False))
-        return self._at(part, todo, node, path, depth, True)
-
-    def _at(
-        self, part: Part, todo: list[int], node: Node | None, path: tuple[Any, ...], depth: int, stale: bool
-    ) -> Term:
-        if part.empty:
-            return ("Void",)
-        rows = {d: row for d in todo if (row := self._by_rule(part, d)) is not None}
-        if node is not None:
-            given = [(d, row) for d, terms, slopes, betas in node.rows if d in todo and d not in rows
-                     if (row := self._given(part, d, terms, slopes, betas, path)) is not None]  # fmt: skip
-            rows |= dict(given)
+        rows = {d: row for d in todo if (row := self._refuted(part, d, node, path)) is not None}
         rest = [d for d in todo if d not in rows]
-        if not rest:
-            return ("Refute", [rows[d] for d in todo], DONE)
-        if rows:
-            return ("Refute", [rows.get(d) for d in todo], self._at(part, rest, node, path, depth, stale))
-        if node is None or node.split is None:
-            if node is not None and node.parts:  # a leaf that leaves disjuncts to what follows
-                return self._follow(part, rest, node.parts[0], path, depth + 1)
-            if stale:
-                return ("Sweep", self._at(self.arithmetic.sweep(part), rest, node, path, depth, False))
-            return self._split(part, rest, depth)
+        then = self._go_on(part, rest, node, path, depth) if rest else DONE
+        return ("Refute", [rows.get(d) for d in todo], then) if rows or not todo else then
+
+    def _go_on(self, part: Part, todo: list[int], node: Node, path: Path, depth: int) -> Term:
+        if node.again and (node.split is None or depth % EVERY == 0):
+            swept = self.arithmetic.sweep(part)
+            if swept != part:
+                return ("Sweep", self._follow(swept, todo, replace(node, again=False), path, depth))
+        if node.split is None and node.parts:  # rows that left disjuncts to what follows
+            return self._follow(part, todo, node.parts[0], path, depth + 1)
+        if node.split is None:
+            return self._split(part, todo, depth)
         k, j, at = node.split
         if k == 0:
             l, u = part.box[j]
@@ -130,8 +132,9 @@ class Planner:
             place = _floor(Fraction(at, 1 << checker.H), self.arithmetic.grid)
             parts, here = part.split_line(found, place), ("Cut", self._newest(found, len(part.bounds)), place)
             j = found
-        paths = [path if at is None else (*path, (k > 0, j, sign)) for sign in (-1, 1)]
-        halves = [self._follow(half, rest, child, way, depth + 1)
+        held = None if k == 0 else j
+        paths = [path if at is None else (*path, (held, sign)) for sign in (-1, 1)]
+        halves = [self._follow(half, todo, child, way, depth + 1)
                   for half, child, way in zip(parts, node.parts, paths, strict=True)]  # fmt: skip
         return (*here, *halves)
 
@@ -160,13 +163,6 @@ class Planner:
         l, u = part.bounds[j]
         return self.arithmetic.network.lines[j].rectified and l < 0 < u
 
-    def _count(self, depth: int) -> None:
-        self.parts += 1
-        if self.parts > MOST_PARTS or depth > DEEPEST:
-            raise _out_of(f"more than {MOST_PARTS if depth <= DEEPEST else DEEPEST} splits were needed")
-        if time.monotonic() > self.deadline:
-            raise _out_of("the time is over")
-
     # --- one disjunct over one part
 
     def _alone(self, d: int, a: int) -> list[int]:
@@ -174,15 +170,13 @@ class Planner:
         return self._scaled(d, [(a, 1 << checker.UNIT)])
 
     def _scaled(self, d: int, terms: Sequence[Sequence[int]]) -> list[int]:
-        """Multipliers in units that a pass needs: `unit` times what every output's line divides by."""
-        net = self.arithmetic.network
-        over = lcm(*(line.over for line in net.lines[len(net.lines) - net.outputs :]))
+        """Multipliers of the atoms of a disjunct, at 2^-UNIT, in the units of a pass."""
         found = [0] * len(self.unsafe[d])
         for a, x in terms:
-            found[a] += max(x * self.arithmetic.unit * over // (self.unsafe[d][a].scale << checker.UNIT), int(x > 0))
+            found[a] += max(x * self.arithmetic.scale // (self.unsafe[d][a].scale << checker.UNIT), int(x > 0))
         return found
 
-    def _bound(self, part: Part, d: int, nus: list[int], choose: Any = None) -> tuple[bool, Passed]:
+    def _bound(self, part: Part, d: int, nus: list[int], choose: Choose | None = None) -> tuple[bool, Passed]:
         net = self.arithmetic.network
         row, constant, strict = [0] * (net.inputs + len(net.lines)), 0, False
         for nu, atom in zip(nus, self.unsafe[d], strict=True):
@@ -194,43 +188,51 @@ class Planner:
         total = found.bound + self.arithmetic.grid * constant
         return total > 0 or (strict and total == 0), found
 
-    def _by_rule(self, part: Part, d: int) -> Row | None:
+    def _refuted(self, part: Part, d: int, node: Node, path: Path) -> Row | None:
+        """How to refute a disjunct over a part: by the rule, as the certificate does, or by a linear program."""
         for a in range(len(self.unsafe[d])):
             nus = self._alone(d, a)
             if self._bound(part, d, nus)[0]:
                 return nus, []
-        return None
+        for number, terms, slopes, betas in node.rows:
+            if number == d and (row := self._given(part, d, terms, slopes, betas, path)) is not None:
+                return row
+        dual = self.relaxation.dual(part, self.unsafe[d])
+        if dual is None or dual.bound <= 0:
+            return None
+        nus = self._scaled(d, [(a, int(x * (1 << checker.UNIT))) for a, x in enumerate(dual.atoms)])
+        scale, lines = self.arithmetic.scale, self.arithmetic.network.lines
+        hints = [round(x * scale / line.over) for x, line in zip(dual.lines, lines, strict=True)]
+        return (nus, hints[::-1]) if self._bound(part, d, nus, lambda j, _: hints[j])[0] else None
 
-    def _given(self, part: Part, d: int, terms: Any, slopes: Any, betas: list[int], path: Sequence[Any]) -> Row | None:
+    def _given(
+        self, part: Part, d: int, terms: Any, slopes: checker.Slopes, betas: list[int], path: Path
+    ) -> Row | None:
         """With what the certificate says: multipliers of atoms and of splits, and slopes."""
-        unit, nus = self.arithmetic.unit, self._scaled(d, terms)
-        if self._bound(part, d, nus)[0]:
-            return nus, []
-        held: dict[int, int] = {}
+        lines, entering = self.arithmetic.network.lines, self.arithmetic.network.entering
         if len(betas) != len(path):
             raise CertificateError("The certificate's tree is malformed.", got="a row has not its splits")
-        for beta, (neuron, j, sign) in zip(betas, path, strict=True):
-            if neuron:
-                held[j] = held.get(j, 0) - (sign * beta * unit >> checker.UNIT)
-        lines = self.arithmetic.network.lines
-        where = {j: slopes[key] for key, j in self._numbers().items() if key in slopes}
+        held: dict[int, int] = {}
+        for beta, (j, sign) in zip(betas, path, strict=True):
+            if j is not None:
+                passed = sign * beta * self.arithmetic.scale // (lines[j].over << checker.UNIT)
+                held[j] = held.get(j, 0) - passed
+        chosen = {j: slopes[key] for key, j in entering.items() if key in slopes}
 
-        def choose(j: int, line: Line, bounds: Interval, c: int) -> int:
-            passed = rule(line, bounds, c)
-            if j in where and c > 0 and bounds[0] < 0 < bounds[1]:
-                passed = c * where[j] // (line.over * checker.STEEP)
+        def choose(j: int, c: int) -> int:
+            l, u = part.bounds[j]
+            passed = rule(lines[j], (l, u), c, part.tilts[j]) if c else 0
+            if j in chosen and c > 0 and l < 0 < u:
+                passed = c * chosen[j] // (lines[j].over * checker.STEEP)
             return passed + held.get(j, 0)
 
+        nus = self._scaled(d, terms)
         safe, found = self._bound(part, d, nus, choose)
-        assert len(found.hints) == len(lines)
         return (nus, found.hints[::-1]) if safe else None
-
-    def _numbers(self) -> dict[tuple[int, int], int]:
-        return dict(self.arithmetic.network.entering)
 
 
 def _out_of(why: str) -> CertificateError:
-    return CertificateError(
+    return Unproved(
         "No proof was found that Coq could follow.", got=why,
         fix="give it more time, or split the property into smaller regions",
     )  # fmt: skip

@@ -46,7 +46,8 @@ Definition unsafe (condition : list (list atom)) (x y : list R) : Prop :=
    2. A checker over integers. Nothing here need be read or trusted: part 3 proves it sound.
    Values are in units of 1 / grid; lists of values are newest first.
    ------------------------------------------------------------------------------------------------------------- *)
-Record row := Row { bent : bool; den : positive; cst : Z; gap : nat; cof : list Z }.
+(* `shift` is the logarithm of `den` to the base 2, or -1; `tilt` is u / (u - l) in units of 1 / 1024, for the rule. *)
+Record row := Row { bent : bool; den : positive; cst : Z; gap : nat; cof : list Z; shift : Z; tilt : Z }.
 Definition part := list (row * (Z * Z)).
 Definition ends := list (Z * Z).
 Record zatom := ZAtom { open : bool; kappa : Z; mu : list Z }.
@@ -64,19 +65,26 @@ Fixpoint accrue (k : nat) (s : Z) (a m : list Z) : list Z :=
   | S k', [] => 0%Z :: accrue k' s a []
   end.
 
-(* Any choice is sound. *)
+(* What to pass on. Any choice is sound. *)
+Definition divided (r : row) (m : Z) (more : Z) : Z :=
+  if (shift r <? 0)%Z then (m / (Zpos (den r) * 2 ^ more))%Z else Z.shiftr m (shift r + more).
 Definition rule (r : row) (l u m : Z) : Z :=
-  if negb (bent r) || (0 <=? l)%Z then (m / Zpos (den r))%Z
+  if negb (bent r) || (0 <=? l)%Z then divided r m 0
   else if (u <=? 0)%Z then 0%Z
-  else if (m <? 0)%Z then (m * u / (Zpos (den r) * (u - l)))%Z
-  else if (- l <? u)%Z then (m / Zpos (den r))%Z else 0%Z.
+  else if (m <? 0)%Z then divided r (tilt r * m) 10
+  else if (- l <? u)%Z then divided r m 0 else 0%Z.
+Definition tilted (r : row) (b : Z * Z) : row * (Z * Z) :=
+  let (l, u) := b in
+  let t := if bent r && (l <? 0)%Z && (0 <? u)%Z then (1024 * u / (u - l))%Z else 0%Z in
+  (Row (bent r) (den r) (cst r) (gap r) (cof r) (shift r) t, b).
 
 (* The least of m * f(z) - lam * den * z for l <= z <= u. *)
-Definition bend (r : row) (z : Z) : Z := if bent r then Z.max 0 z else z.
 Definition residue (r : row) (l u m lam : Z) : Z :=
   let slope := (lam * Zpos (den r))%Z in
-  let ends := Z.min (m * bend r l - slope * l) (m * bend r u - slope * u) in
-  if bent r && (l <? 0)%Z && (0 <? u)%Z then Z.min 0 ends else ends.
+  let rest := (m - slope)%Z in
+  if negb (bent r) || (0 <=? l)%Z then (if (0 <=? rest)%Z then l * rest else u * rest)%Z
+  else if (u <=? 0)%Z then (if (0 <=? slope)%Z then - (u * slope) else - (l * slope))%Z
+  else Z.min (if (0 <=? slope)%Z then 0 else - (l * slope))%Z (if (0 <=? rest)%Z then 0 else u * rest)%Z.
 
 Fixpoint edge (box : ends) (m : list Z) : Z :=
   match box, m with
@@ -96,26 +104,30 @@ Fixpoint lower (grid : Z) (box : ends) (ps : part) (hints m : list Z) : Z :=
             lower grid box ps' (tl hints) (accrue (gap r) lam (cof r) (tl m)))%Z
   end.
 
-Definition bound_below (grid unit : Z) (box : ends) (ps : part) (r : row) : Z :=
+(* Multipliers are in units of 1 / scale, before a line divides by its `den`. *)
+Definition unit_of (scale : Z) (r : row) : Z := Z.max 1 (scale / Zpos (den r)).
+Definition bound_below (grid scale : Z) (box : ends) (ps : part) (r : row) : Z :=
+  let unit := unit_of scale r in
   ((lower grid box ps [] (accrue (gap r) unit (cof r) []) + grid * unit * cst r) / (Zpos (den r) * unit))%Z.
-Definition bound_above (grid unit : Z) (box : ends) (ps : part) (r : row) : Z :=
+Definition bound_above (grid scale : Z) (box : ends) (ps : part) (r : row) : Z :=
+  let unit := unit_of scale r in
   (- ((lower grid box ps [] (accrue (gap r) (- unit) (cof r) []) - grid * unit * cst r) / (Zpos (den r) * unit)))%Z.
 
-Fixpoint start (grid unit : Z) (box : ends) (rows : list row) : part :=
+Fixpoint start (grid scale : Z) (box : ends) (rows : list row) : part :=
   match rows with
   | [] => []
-  | r :: rows' => let ps := start grid unit box rows' in
-                  (r, (bound_below grid unit box ps r, bound_above grid unit box ps r)) :: ps
+  | r :: rows' => let ps := start grid scale box rows' in
+                  tilted r (bound_below grid scale box ps r, bound_above grid scale box ps r) :: ps
   end.
-Fixpoint sweep (grid unit : Z) (box : ends) (ps : part) : part :=
+Fixpoint sweep (grid scale : Z) (box : ends) (ps : part) : part :=
   match ps with
   | [] => []
   | (r, (l, u)) :: ps' =>
-      let qs := sweep grid unit box ps' in
+      let qs := sweep grid scale box ps' in
       if bent r && (l <? 0)%Z && (0 <? u)%Z
-      then let low := Z.max l (bound_below grid unit box qs r) in
-           if (0 <=? low)%Z then (r, (low, u)) :: qs
-           else (r, (low, Z.min u (bound_above grid unit box qs r))) :: qs
+      then let low := Z.max l (bound_below grid scale box qs r) in
+           if (0 <=? low)%Z then tilted r (low, u) :: qs
+           else tilted r (low, Z.min u (bound_above grid scale box qs r)) :: qs
       else (r, (l, u)) :: qs
   end.
 
@@ -173,18 +185,19 @@ Fixpoint left_over (grid : Z) (box : ends) (ps : part) (rows : list (option (lis
   | _, _ => todo
   end.
 
-Fixpoint check (grid unit : Z) (t : tree) (box : ends) (ps : part) (todo : list (list zatom)) : bool :=
+Fixpoint check (grid scale : Z) (t : tree) (box : ends) (ps : part) (todo : list (list zatom)) : bool :=
   match t with
-  | Halve i p a b => check grid unit a (below i p box) ps todo && check grid unit b (above i p box) ps todo
-  | Cut j p a b => check grid unit a box (clip below j p ps) todo && check grid unit b box (clip above j p ps) todo
-  | Sweep a => check grid unit a box (sweep grid unit box ps) todo
-  | Share mask a b => check grid unit a box ps (chosen true mask todo) && check grid unit b box ps (chosen false mask todo)
-  | Refute rows a => check grid unit a box ps (left_over grid box ps rows todo)
+  | Halve i p a b => check grid scale a (below i p box) ps todo && check grid scale b (above i p box) ps todo
+  | Cut j p a b => check grid scale a box (clip below j p ps) todo && check grid scale b box (clip above j p ps) todo
+  | Sweep a => check grid scale a box (sweep grid scale box ps) todo
+  | Share mask a b => check grid scale a box ps (chosen true mask todo) && check grid scale b box ps (chosen false mask todo)
+  | Refute rows a => check grid scale a box ps (left_over grid box ps rows todo)
   | Void => existsb (fun b => (snd b <? fst b)%Z) (box ++ map snd ps)
   | Done => match todo with [] => true | _ => false end
   end.
 
 (* From what part 1 speaks of to integers. *)
+Definition exponent (d : positive) : Z := let k := Z.log2 (Zpos d) in if (2 ^ k =? Zpos d)%Z then k else (-1)%Z.
 Fixpoint to_rows (before : nat) (lines : list line) (done : list row) : option (list row) :=
   match lines with
   | [] => Some done
@@ -192,7 +205,8 @@ Fixpoint to_rows (before : nat) (lines : list line) (done : list row) : option (
       let width := length (weights l) in
       if (first l + width <=? before)%nat
       then to_rows (S before) lines'
-             (Row (rectified l) (over l) (constant l) (before - first l - width) (rev (weights l)) :: done)
+             (Row (rectified l) (over l) (constant l) (before - first l - width) (rev (weights l)) (exponent (over l)) 0
+              :: done)
       else None
   end.
 Definition to_ends (grid : Z) (region : list (Q * Q)) : ends :=
@@ -230,20 +244,20 @@ Fixpoint every {A B : Type} (f : A -> option B) (l : list A) : option (list B) :
 
 Record case := Case { region : list (Q * Q); condition : list (list atom) }.
 
-Definition check_case (grid unit : Z) (lines : list line) (count : nat) (c : case) (t : tree) : bool :=
+Definition check_case (grid scale : Z) (lines : list line) (count : nat) (c : case) (t : tree) : bool :=
   let inputs := length (region c) in
   let size := (inputs + length lines)%nat in
   let box := to_ends grid (region c) in
-  (0 <? grid)%Z && (0 <? unit)%Z && (count <=? length lines)%nat &&
+  (0 <? grid)%Z && (count <=? length lines)%nat &&
   match to_rows inputs lines [], every (every (to_zatom inputs size count)) (condition c) with
-  | Some rows, Some todo => check grid unit t box (start grid unit box rows) todo
+  | Some rows, Some todo => check grid scale t box (start grid scale box rows) todo
   | _, _ => false
   end.
 
-Fixpoint check_cases (grid unit : Z) (lines : list line) (count : nat) (cases : list case) (trees : list tree) : bool :=
+Fixpoint check_cases (grid scale : Z) (lines : list line) (count : nat) (cases : list case) (trees : list tree) : bool :=
   match cases, trees with
   | [], [] => true
-  | c :: cases', t :: trees' => check_case grid unit lines count c t && check_cases grid unit lines count cases' trees'
+  | c :: cases', t :: trees' => check_case grid scale lines count c t && check_cases grid scale lines count cases' trees'
   | _, _ => false
   end.
 
@@ -301,50 +315,48 @@ Proof.
 Qed.
 
 (* A linear function on an interval is least at an end. *)
-Lemma least_at_end k l u y : l <= y <= u -> Rmin (k * l) (k * u) <= k * y.
+Lemma least (k l u : Z) y : IZR l <= y <= IZR u -> IZR (if (0 <=? k)%Z then l * k else u * k) <= IZR k * y.
 Proof.
-  intros [Hl Hu]. destruct (Rle_lt_dec 0 k).
-  - apply Rle_trans with (k * l); [apply Rmin_l | apply Rmult_le_compat_l; assumption].
-  - apply Rle_trans with (k * u); [apply Rmin_r |].
-    assert (0 <= (- k) * (u - y)) by (apply Rmult_le_pos; lra). lra.
+  intros [Hl Hu]. destruct (Z.leb_spec 0 k) as [H|H]; rewrite mult_IZR.
+  - apply IZR_le in H. assert (0 <= IZR k * (y - IZR l)) by (apply Rmult_le_pos; lra). lra.
+  - apply IZR_lt in H. assert (0 <= - IZR k * (IZR u - y)) by (apply Rmult_le_pos; lra). lra.
 Qed.
 
 Lemma residue_sound grid r l u m lam z : (0 < grid)%Z -> within grid (l, u) z ->
   IZR (residue r l u m lam) <= IZR grid * (IZR m * leaving r z) - IZR grid * (IZR lam * IZR (Zpos (den r)) * z).
 Proof.
-  intros Hg [Hl Hu]. simpl in Hl, Hu. apply IZR_lt in Hg.
-  assert (E : IZR grid * (IZR m * leaving r z) - IZR grid * (IZR lam * IZR (Zpos (den r)) * z)
-              = IZR m * (if bent r then Rmax 0 (IZR grid * z) else IZR grid * z)
-                - IZR (lam * Zpos (den r)) * (IZR grid * z)).
-  { rewrite mult_IZR. unfold leaving, relu. destruct (bent r); [|ring].
-    assert (M : Rmax 0 (IZR grid * z) = IZR grid * Rmax 0 z)
-      by (rewrite <- RmaxRmult, Rmult_0_r by lra; reflexivity).
-    rewrite M. ring. }
+  intros Hg [Hl Hu]. simpl in Hl, Hu. apply IZR_lt in Hg. unfold residue.
+  set (slope := (lam * Zpos (den r))%Z). set (rest := (m - slope)%Z).
+  assert (Es : IZR lam * IZR (Zpos (den r)) = IZR slope) by (unfold slope; rewrite mult_IZR; reflexivity).
+  assert (Em : IZR m = IZR slope + IZR rest) by (unfold rest; rewrite minus_IZR; lra).
+  rewrite Es, Em. clearbody slope rest. clear Es Em.
+  assert (E : IZR grid * leaving r z = if bent r then Rmax 0 (IZR grid * z) else IZR grid * z).
+  { unfold leaving, relu. destruct (bent r); [|reflexivity]. rewrite <- RmaxRmult, Rmult_0_r by lra. reflexivity. }
+  replace (IZR grid * ((IZR slope + IZR rest) * leaving r z) - IZR grid * (IZR slope * z))
+    with ((IZR slope + IZR rest) * (IZR grid * leaving r z) - IZR slope * (IZR grid * z)) by ring.
   rewrite E; clear E. generalize dependent (IZR grid * z). clear z. intros y Hl Hu.
-  unfold residue, bend. set (s := (lam * Zpos (den r))%Z). clearbody s.
-  destruct (bent r); simpl.
-  - destruct (Z.ltb_spec l 0) as [Hl0|Hl0]; destruct (Z.ltb_spec 0 u) as [Hu0|Hu0]; simpl;
-      rewrite ?IZR_min, ?minus_IZR, ?mult_IZR, ?IZR_max;
-      try apply IZR_lt in Hl0; try apply IZR_le in Hl0; try apply IZR_lt in Hu0; try apply IZR_le in Hu0.
-    + rewrite (Rmax_left 0 (IZR l)) by lra. rewrite (Rmax_right 0 (IZR u)) by lra.
-      destruct (Rle_lt_dec 0 y).
-      * rewrite Rmax_right by lra. pose proof (least_at_end (IZR m - IZR s) 0 (IZR u) y ltac:(lra)) as L.
-        eapply Rle_trans; [|eapply Rle_trans; [exact L|lra]].
-        apply Rmin_glb; [eapply Rle_trans; [apply Rmin_l|lra]|].
-        eapply Rle_trans; [apply Rmin_r|]. eapply Rle_trans; [apply Rmin_r|lra].
-      * rewrite Rmax_left by lra. pose proof (least_at_end (- IZR s) (IZR l) 0 y ltac:(lra)) as L.
-        eapply Rle_trans; [|eapply Rle_trans; [exact L|lra]].
-        apply Rmin_glb; [|eapply Rle_trans; [apply Rmin_l|lra]].
-        eapply Rle_trans; [apply Rmin_r|]. eapply Rle_trans; [apply Rmin_l|lra].
-    + rewrite !(Rmax_left 0) by lra. pose proof (least_at_end (- IZR s) (IZR l) (IZR u) y ltac:(lra)) as L.
-      eapply Rle_trans; [|eapply Rle_trans; [exact L|lra]]. apply Req_le. f_equal; ring.
-    + rewrite !(Rmax_right 0) by lra. pose proof (least_at_end (IZR m - IZR s) (IZR l) (IZR u) y ltac:(lra)) as L.
-      eapply Rle_trans; [|eapply Rle_trans; [exact L|lra]]. apply Req_le. f_equal; ring.
-    + assert (Y : y = 0) by lra. assert (L : IZR l = 0) by lra. assert (U : IZR u = 0) by lra.
-      rewrite Y, L, U. rewrite !(Rmax_left 0 0) by lra. eapply Rle_trans; [apply Rmin_l|lra].
-  - rewrite IZR_min, !minus_IZR, !mult_IZR.
-    pose proof (least_at_end (IZR m - IZR s) (IZR l) (IZR u) y ltac:(lra)) as L.
-    eapply Rle_trans; [|eapply Rle_trans; [exact L|lra]]. apply Req_le. f_equal; ring.
+  assert (Active : (bent r = false \/ 0 <= y) -> (if bent r then Rmax 0 y else y) = y).
+  { intros [B|P]; [rewrite B; reflexivity|]. destruct (bent r); [apply Rmax_right; exact P|reflexivity]. }
+  destruct (negb (bent r) || (0 <=? l)%Z) eqn:A.
+  - rewrite Active.
+    + pose proof (least rest l u y (conj Hl Hu)). lra.
+    + apply orb_prop in A. destruct A as [A|A]; [left; destruct (bent r); trivial; discriminate|right].
+      apply Z.leb_le, IZR_le in A. lra.
+  - apply orb_false_elim in A. destruct A as [B A]. destruct (bent r); [|discriminate].
+    destruct (Z.leb_spec u 0) as [U|U].
+    + apply IZR_le in U. rewrite Rmax_left by lra.
+      destruct (Z.leb_spec 0 slope) as [S|S]; [apply IZR_le in S|apply IZR_lt in S]; rewrite opp_IZR, mult_IZR.
+      * assert (0 <= IZR slope * (IZR u - y)) by (apply Rmult_le_pos; lra). lra.
+      * assert (0 <= - IZR slope * (y - IZR l)) by (apply Rmult_le_pos; lra). lra.
+    + apply IZR_lt in U. apply Z.leb_gt, IZR_lt in A. rewrite IZR_min. destruct (Rle_lt_dec 0 y) as [Y|Y].
+      * rewrite Rmax_right by lra. eapply Rle_trans; [apply Rmin_r|].
+        destruct (Z.leb_spec 0 rest) as [S|S]; [apply IZR_le in S|apply IZR_lt in S; rewrite mult_IZR].
+        -- assert (0 <= IZR rest * y) by (apply Rmult_le_pos; lra). lra.
+        -- assert (0 <= - IZR rest * (IZR u - y)) by (apply Rmult_le_pos; lra). lra.
+      * rewrite Rmax_left by lra. eapply Rle_trans; [apply Rmin_l|].
+        destruct (Z.leb_spec 0 slope) as [S|S]; [apply IZR_le in S|apply IZR_lt in S; rewrite opp_IZR, mult_IZR].
+        -- assert (0 <= IZR slope * - y) by (apply Rmult_le_pos; lra). lra.
+        -- assert (0 <= - IZR slope * (y - IZR l)) by (apply Rmult_le_pos; lra). lra.
 Qed.
 
 Lemma edge_sound grid box : forall m v, Forall2 (within grid) box v -> IZR (edge box m) <= IZR grid * dot m v.
@@ -391,10 +403,11 @@ Proof.
   apply IZR_lt in Hb. apply Rmult_le_reg_l with (IZR b); lra.
 Qed.
 
-Lemma bounds_sound grid unit box ps r v : (0 < grid)%Z -> (0 < unit)%Z -> holds grid box ps v ->
-  within grid (bound_below grid unit box ps r, bound_above grid unit box ps r) (entering r v).
+Lemma bounds_sound grid scale box ps r v : (0 < grid)%Z -> holds grid box ps v ->
+  within grid (bound_below grid scale box ps r, bound_above grid scale box ps r) (entering r v).
 Proof.
-  intros Hg Hu H. pose proof (entering_over r v) as Ho. unfold within, bound_below, bound_above; cbn [fst snd].
+  intros Hg H. pose proof (entering_over r v) as Ho. unfold within, bound_below, bound_above; cbn [fst snd].
+  set (unit := unit_of scale r). assert (Hu : (0 < unit)%Z) by (unfold unit, unit_of; lia). clearbody unit.
   assert (0 < Zpos (den r) * unit)%Z as Hp by lia.
   assert (E : IZR unit * IZR grid * (IZR (Zpos (den r)) * entering r v)
               = IZR unit * IZR grid * (IZR (cst r) + dot (cof r) (skipn (gap r) v))) by (rewrite Ho; reflexivity).
@@ -405,25 +418,29 @@ Proof.
     rewrite dot_accrue, opp_IZR in L. rewrite minus_IZR, !mult_IZR. simpl in L. lra.
 Qed.
 
-Lemma start_sound grid unit box : (0 < grid)%Z -> (0 < unit)%Z -> forall rows v,
-  runs rows (Forall2 (within grid) box) v -> holds grid box (start grid unit box rows) v.
+Lemma holds_tilted grid box ps r b y v : y = leaving r (entering r v) -> within grid b (entering r v) ->
+  holds grid box ps v -> holds grid box (tilted r b :: ps) (y :: v).
+Proof. intros Hy Hw H. destruct b. exact (conj Hy (conj Hw H)). Qed.
+
+Lemma start_sound grid scale box : (0 < grid)%Z -> forall rows v,
+  runs rows (Forall2 (within grid) box) v -> holds grid box (start grid scale box rows) v.
 Proof.
-  intros Hg Hu. induction rows as [|r rows IH]; intros v H; [exact H|].
-  destruct v as [|y v]; [destruct H|]. destruct H as [Hy H]. simpl. split; [exact Hy|].
-  specialize (IH v H). split; [apply bounds_sound|]; assumption.
+  intros Hg. induction rows as [|r rows IH]; intros v H; [exact H|].
+  destruct v as [|y v]; [destruct H|]. destruct H as [Hy H].
+  specialize (IH v H). cbn [start]. apply holds_tilted; [exact Hy|apply bounds_sound|]; assumption.
 Qed.
 
-Lemma sweep_sound grid unit box : (0 < grid)%Z -> (0 < unit)%Z -> forall ps v,
-  holds grid box ps v -> holds grid box (sweep grid unit box ps) v.
+Lemma sweep_sound grid scale box : (0 < grid)%Z -> forall ps v,
+  holds grid box ps v -> holds grid box (sweep grid scale box ps) v.
 Proof.
-  intros Hg Hu. induction ps as [|[r [l u]] ps IH]; intros v H; [exact H|].
+  intros Hg. induction ps as [|[r [l u]] ps IH]; intros v H; [exact H|].
   destruct v as [|y v]; [destruct H|]. destruct H as (Hy & Hw & H). specialize (IH v H).
-  pose proof (bounds_sound grid unit box (sweep grid unit box ps) r v Hg Hu IH) as [Hlo Hhi].
-  destruct Hw as [Hl Hr]. simpl in *.
+  pose proof (bounds_sound grid scale box (sweep grid scale box ps) r v Hg IH) as [Hlo Hhi].
+  destruct Hw as [Hl Hr]. cbn [fst snd] in *. cbn [sweep]. cbv zeta.
   destruct (bent r && (l <? 0)%Z && (0 <? u)%Z).
-  - assert (IZR (Z.max l (bound_below grid unit box (sweep grid unit box ps) r)) <= IZR grid * entering r v)
+  - assert (IZR (Z.max l (bound_below grid scale box (sweep grid scale box ps) r)) <= IZR grid * entering r v)
       by (rewrite IZR_max; apply Rmax_lub; assumption).
-    destruct (0 <=? _)%Z; (split; [exact Hy|]; split; [split; simpl|exact IH]); try assumption.
+    destruct (0 <=? _)%Z; (apply holds_tilted; [exact Hy|split; cbn [fst snd]|exact IH]); try assumption.
     rewrite IZR_min. apply Rmin_glb; assumption.
   - split; [exact Hy|]. split; [split; simpl|exact IH]; assumption.
 Qed.
@@ -556,10 +573,10 @@ Proof.
     simpl in E. rewrite (W _ _ Hw) in E. exact (IH E _ H).
 Qed.
 
-Lemma check_sound grid unit : (0 < grid)%Z -> (0 < unit)%Z -> forall t box ps todo v,
-  check grid unit t box ps todo = true -> holds grid box ps v -> ~ bad v todo.
+Lemma check_sound grid scale : (0 < grid)%Z -> forall t box ps todo v,
+  check grid scale t box ps todo = true -> holds grid box ps v -> ~ bad v todo.
 Proof.
-  intros Hg Hu. induction t as [i p a IHa b IHb|j p a IHa b IHb|a IHa|mask a IHa b IHb|rows a IHa| |];
+  intros Hg. induction t as [i p a IHa b IHb|j p a IHa b IHb|a IHa|mask a IHa b IHb|rows a IHa| |];
     intros box ps todo v C H B; simpl in C; try (apply andb_prop in C; destruct C as [Ca Cb]).
   - destruct (halve_sound grid box ps i p v Hg H); [eapply IHa|eapply IHb]; eassumption.
   - destruct (cut_sound grid box j p Hg ps v H); [eapply IHa|eapply IHb]; eassumption.
@@ -736,22 +753,22 @@ Qed.
 Lemma region_length reg x : in_region reg x -> length reg = length x.
 Proof. intros H. induction H as [|? ? ? ? _ _ IH]; simpl; congruence. Qed.
 
-Lemma check_case_sound grid unit lines count c t : check_case grid unit lines count c t = true ->
+Lemma check_case_sound grid scale lines count c t : check_case grid scale lines count c t = true ->
   forall x, in_region (region c) x -> ~ unsafe (condition c) x (outputs lines count x).
 Proof.
   unfold check_case. intros C x Hx U.
   assert (Lx : length (region c) = length x) by (apply region_length; exact Hx). rewrite Lx in C.
-  apply andb_prop in C. destruct C as [C K]. apply andb_prop in C. destruct C as [C Hc].
-  apply andb_prop in C. destruct C as [Hg Hu]. apply Z.ltb_lt in Hg. apply Z.ltb_lt in Hu. apply Nat.leb_le in Hc.
+  apply andb_prop in C. destruct C as [C K]. apply andb_prop in C. destruct C as [Hg Hc].
+  apply Z.ltb_lt in Hg. apply Nat.leb_le in Hc.
   destruct (to_rows (length x) lines []) as [rows|] eqn:Er; [|discriminate].
   destruct (every _ (condition c)) as [todo|] eqn:Et; [|discriminate].
-  refine (check_sound grid unit Hg Hu t _ _ todo (rev (values lines x)) K _ _).
+  refine (check_sound grid scale Hg t _ _ todo (rev (values lines x)) K _ _).
   - apply start_sound; try assumption. eapply to_rows_sound; [|exact Er]. simpl. apply to_ends_sound; assumption.
   - unfold bad, unsafe in *. eapply every_Exists; [|exact Et|exact U]. intros d zs Ed. simpl.
     eapply every_Forall; [|exact Ed]. intros a z Ea. apply to_zatom_sound; assumption.
 Qed.
 
-Theorem checked grid unit lines count : forall cases trees, check_cases grid unit lines count cases trees = true ->
+Theorem checked grid scale lines count : forall cases trees, check_cases grid scale lines count cases trees = true ->
   forall c, In c cases -> forall x, in_region (region c) x -> ~ unsafe (condition c) x (outputs lines count x).
 Proof.
   induction cases as [|c cases IH]; intros trees C d Hd; [destruct Hd|].

@@ -55,7 +55,7 @@ def _theorem(arithmetic: Arithmetic) -> str:
 Theorem {THEOREM} : forall c, In c cases ->
   forall x : list R, in_region (region c) x -> ~ unsafe (condition c) x (network x).
 Proof.
-  apply (checked {arithmetic.grid} {arithmetic.unit} lines {arithmetic.network.outputs} cases trees).
+  apply (checked {arithmetic.grid} {arithmetic.scale} lines {arithmetic.network.outputs} cases trees).
   vm_cast_no_check (eq_refl true).
 Qed.
 
