@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from axiom_jax.verification.proof.certificate import Certificate as Certificate
     from axiom_jax.verification.proof.certificate import load_certificate as load_certificate
     from axiom_jax.verification.proof.certificate import save_certificate as save_certificate
+    from axiom_jax.verification.proof.coq.exporting import export_coq as export_coq
     from axiom_jax.verification.properties.combining import AllOf as AllOf
     from axiom_jax.verification.properties.combining import AnyOf as AnyOf
     from axiom_jax.verification.properties.combining import Custom as Custom
@@ -176,6 +177,7 @@ _HOME = {
     "axiom_jax.verification.proof.binding": ["check_certificate"],
     "axiom_jax.verification.proof.bundle": ["generate_certificate"],
     "axiom_jax.verification.proof.certificate": ["Certificate", "load_certificate", "save_certificate"],
+    "axiom_jax.verification.proof.coq.exporting": ["export_coq"],
     "axiom_jax.verification.properties.combining": ["AllOf", "AnyOf", "Custom", "Implies", "Not"],
     "axiom_jax.verification.properties.convexity": ["Convex"],
     "axiom_jax.verification.properties.dynamics": ["Avoids", "Lyapunov", "Reaches"],

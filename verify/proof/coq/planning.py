@@ -20,7 +20,7 @@ from axiom_jax.verification.proof.coq.trees import Node
 
 EVERY = 2  # at how many depths the lines are bounded again inside a tree: Coq spends most of its time there
 FEW = 8  # inputs, up to which halving them is better than splitting neurons
-MOST_PARTS, DEEPEST = 20_000, 400  # of a case
+MOST_PARTS, DEEPEST = 20_000, 120  # of a case; splits one below the other, each a few frames of Python's stack
 Row = tuple[list[int], list[int]]  # multipliers of the atoms of a disjunct; what to pass on, newest first, or nothing
 Term = tuple[Any, ...]  # a node of the tree for Coq: its constructor's name and arguments
 Path = tuple[tuple[int | None, int], ...]  # splits with a place above a part: the line, or None for an input; the side
@@ -101,7 +101,8 @@ class Planner:
         """Refute what can be refuted over a part with what the certificate says or more; split where that is not all."""
         self.parts += 1
         if self.parts > MOST_PARTS or depth > DEEPEST:
-            raise _out_of(f"more than {MOST_PARTS if depth <= DEEPEST else DEEPEST} splits were needed")
+            why = f"{DEEPEST} splits one below the other" if depth > DEEPEST else f"{MOST_PARTS} parts"
+            raise _out_of(f"more than {why} were needed")
         if time.monotonic() > self.deadline:
             raise _out_of("the time is over")
         if part.empty:

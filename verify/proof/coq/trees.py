@@ -7,7 +7,7 @@ from typing import Any
 from axiom_jax._errors import CertificateError
 from axiom_jax.verification import checker
 
-DEEPEST = 600  # so that neither Python nor Coq runs out of stack
+DEEPEST = 300  # so that neither Python nor Coq runs out of stack
 
 
 @dataclass(frozen=True)
