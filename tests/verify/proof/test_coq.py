@@ -1,6 +1,7 @@
 """Certificates as Coq files: what they say, what is refused, and, where coqc is installed, that Coq judges them so."""
 
 import hashlib
+import itertools
 import re
 import shutil
 import subprocess
@@ -68,7 +69,7 @@ def split_certificate():
     trees = [build.forest([2, -1, -3, -5], leaves, [[0], [1]], [(4, 0, 0)])]
     leaves = [[build.row(0, {0: 1, 2: 1}, -1, [0])], [build.row(0, {0: 1, 1: 1}, -1, [0, 0])]]
     trees.append(build.forest([2, -2, 4, -4, -4], leaves, [[0]], [(0, 0, 0), (4, 1, 0)]))
-    return certificate(ABSOLUTE, [first, second], trees, "a *) Axiom cheat : False. (* \" \n∀x")
+    return certificate(ABSOLUTE, [first, second], trees, 'a *) Axiom cheat : False. (* " \n∀x')
 
 
 def compiled(folder, text, name="proof.v"):
@@ -161,13 +162,21 @@ def test_products_gates_counterexamples_and_other_files_are_refused(small, tmp_p
 def test_a_claim_that_does_not_hold_is_never_written(small):
     """|x| reaches 3 / 2: no tree refutes it, and none is written."""
     payload = dict(small.payload)
-    payload["property"] = {"text": "", "cases": [build.case([-1], [Fraction(3, 2)], [[build.atom({0: -1}, -HALF * 3)]])]}
+    reached = build.case([-1], [3 * HALF], [[build.atom({0: -1}, -3 * HALF)]])
+    payload["property"] = {"text": "", "cases": [reached]}
     with pytest.raises(ax.CertificateError, match="No proof was found that Coq could follow"):
         ax.export_coq(Certificate(payload), timeout=20)
 
 
-@pytest.mark.parametrize(("nodes", "got"), [([0, -1], "a tree ends too early"), ([-1, -1], "a tree goes on after its end"),
-                                            ([-2], "a leaf that there is not"), ([4, -1, -1], "a split that there is not")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("nodes", "got"),
+    [
+        ([0, -1], "a tree ends too early"),
+        ([-1, -1], "a tree goes on after its end"),
+        ([-2], "a leaf that there is not"),
+        ([4, -1, -1], "a split that there is not"),
+    ],
+)
 def test_malformed_trees_are_refused(nodes, got):
     with pytest.raises(ax.CertificateError) as caught:
         ax.export_coq(certificate(ABSOLUTE, [BELOW_TWO], [build.tree(nodes, [[0]])]))
@@ -228,8 +237,8 @@ def test_coq_rejects_what_is_not_so(small, tmp_path, old, new):
 def network_certificate(sizes, half, slack, path):
     """A random net whose first output stays below the largest value of a sample plus `slack`."""
     rng = np.random.default_rng(0)
-    layers = [((rng.normal(size=(a, b)) * np.sqrt(2 / a)).astype(np.float32), (rng.normal(size=b) / 10).astype(np.float32))
-              for a, b in zip(sizes, sizes[1:], strict=False)]  # fmt: skip
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    layers = [(draw(a, b) * np.float32(np.sqrt(2 / a)), draw(b) / 10) for a, b in itertools.pairwise(sizes)]
 
     def net(layers, x):
         for w, b in layers[:-1]:

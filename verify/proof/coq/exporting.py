@@ -48,8 +48,9 @@ def export_coq(certificate: "Certificate | str | os.PathLike[str]", *, timeout: 
     except (checker.Rejected, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         reason = str(error) if isinstance(error, checker.Rejected) else f"{type(error).__name__}: {error}"
         raise CertificateError(
-            "The certificate is malformed.", at=at, got=reason[:200], fix="make it again from the model and the property"
-        ) from error
+            "The certificate is malformed.", at=at, got=reason[:200],
+            fix="make it again from the model and the property",
+        ) from error  # fmt: skip
     model = payload["model"]
     head = heading(
         payload["property"]["text"], sha256=hashlib.sha256(data).hexdigest(), statement=STATEMENT,

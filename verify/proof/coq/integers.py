@@ -16,7 +16,7 @@ Choose = Callable[[int, int], int]  # from the number of a line and its multipli
 
 @dataclass(frozen=True)
 class Part:
-    """Bounds in units of 1 / grid: of the inputs, and of what enters each line, with the slopes that the rule takes there."""
+    """Bounds in units of 1 / grid: of the inputs, and of what enters each line, with slopes for the rule."""
 
     box: tuple[Interval, ...]
     bounds: tuple[Interval, ...]

@@ -81,7 +81,7 @@ def lines_of(network: checker.Network) -> Lines:
     """Write a validated network of the checker as lines.
 
     Raises:
-        CertificateError: an operation that is not piecewise linear, a constant that is no rational number, or too large.
+        CertificateError: it is not piecewise linear, has a constant that is no rational number, or is too large.
 
     >>> nodes = [checker.Node("input", [], 1, False), checker.Node("relu", [0], 1, False)]
     >>> found = lines_of(checker.Network(nodes, 1, {}))
@@ -146,7 +146,7 @@ class _Writer:
                 elif e >= 0:
                     found.add(self._known(i, e), Fraction(sign))
         elif node.op == "matmul":
-            _, width, count = node.shape
+            count = node.shape[2]
             for i, (_, e) in enumerate(self._operands(k, j)):
                 weight = self._constant(node.of[1], i * count + j % count)
                 if weight:

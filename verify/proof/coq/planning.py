@@ -1,4 +1,4 @@
-"""A tree that the Coq checker accepts, from the certificate's: followed where it leads to a proof, split further elsewhere.
+"""A tree that the Coq checker accepts: the certificate's where it leads to a proof, split further elsewhere.
 
 Bounds in Coq are not those of the certificate's checker, so a part may be refuted earlier, or later. Each part is tried
 with the rule, then with the certificate's multipliers and slopes; what is left is split again. All is untrusted.
@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import lcm
 from typing import Any
 
 from axiom_jax._errors import CertificateError
 from axiom_jax.verification import checker
+from axiom_jax.verification.proof.coq.atoms import Whole, whole
 from axiom_jax.verification.proof.coq.integers import Arithmetic, Choose, Interval, Part, Passed, rule
 from axiom_jax.verification.proof.coq.lines import unsupported
 from axiom_jax.verification.proof.coq.relaxing import Relaxation
@@ -29,26 +29,6 @@ DONE: Term = ("Done",)
 
 class Unproved(CertificateError):
     """The search for a tree that Coq accepts ended without one."""
-
-
-@dataclass(frozen=True)
-class Whole:
-    """An atom over integers: the multipliers of all numbers, oldest first, and what is added; at most 0 where it holds."""
-
-    strict: bool
-    scale: int
-    constant: int
-    multipliers: dict[int, int]
-
-
-def whole(atom: checker.Atom, inputs: int, first_output: int) -> Whole:
-    """Multiply an atom by the least number that makes its coefficients and threshold integers."""
-    scale = lcm(atom.threshold.denominator, *(c.denominator for side in atom.sides for _, c in side))
-    found: dict[int, int] = {}
-    for start, side in zip((0, first_output), atom.sides, strict=True):
-        for i, c in side:
-            found[start + i] = found.get(start + i, 0) + int(c * scale)
-    return Whole(atom.strict, scale, -int(atom.threshold * scale), found)
 
 
 @dataclass
@@ -98,7 +78,7 @@ class Planner:
         return ("Share", mask, self._follow(part, here, node, (), 0), self._roots(part, rest, others))
 
     def _follow(self, part: Part, todo: list[int], node: Node, path: Path, depth: int) -> Term:
-        """Refute what can be refuted over a part with what the certificate says or more; split where that is not all."""
+        """Refute what can be refuted over a part; split where that is not all."""
         self.parts += 1
         if self.parts > MOST_PARTS or depth > DEEPEST:
             why = f"{DEEPEST} splits one below the other" if depth > DEEPEST else f"{MOST_PARTS} parts"

@@ -6,14 +6,11 @@ Source: Ehlers 2017, arXiv 1705.01320 (the relaxation); weak duality.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from axiom_jax.verification.proof.coq.atoms import Whole
 from axiom_jax.verification.proof.coq.integers import Arithmetic, Part
-
-if TYPE_CHECKING:
-    from axiom_jax.verification.proof.coq.planning import Whole
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Relaxation:
             self.rows[j, n + count + j] = 1.0
         self.constants = np.array([line.constant / line.over for line in network.lines])
 
-    def dual(self, part: Part, atoms: "Sequence[Whole]") -> Dual | None:
+    def dual(self, part: Part, atoms: Sequence[Whole]) -> Dual | None:
         """The best multipliers for all atoms of a conjunction; None where the solver has none."""
         from scipy.optimize import linprog
         from scipy.sparse import csr_array

@@ -29,9 +29,10 @@ def comment(text: str) -> str:
 
 def heading(text: str, *, sha256: str, statement: str, model: str, tensors: str) -> str:
     """The comment at the top of the file."""
-    said = [f"property     {text}", f"model        {model}", f"program      sha256 {tensors}", f"certificate  sha256 {sha256}"]
-    body = "\n".join(f"   {comment(line)}" for line in said)
-    return f"(* {comment(statement)}\n\n{body}\n\n   coqc 8.16 or later compiles this file; it needs nothing but Coq's standard library. *)\n\n"
+    said = ("property", text), ("model", model), ("program", f"sha256 {tensors}"), ("certificate", f"sha256 {sha256}")
+    body = "\n".join(f"   {word:<12} {comment(line)}" for word, line in said)
+    how = "coqc 8.16 or later compiles this file; it needs nothing but Coq's standard library."
+    return f"(* {comment(statement)}\n\n{body}\n\n   {how} *)\n\n"
 
 
 def document(head: str, arithmetic: Arithmetic, cases: Sequence[checker.Case], trees: Sequence[Term]) -> str:
