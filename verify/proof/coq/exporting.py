@@ -30,7 +30,7 @@ def export_coq(certificate: "Certificate | str | os.PathLike[str]", *, timeout: 
         timeout: seconds to look for a proof that Coq can follow.
 
     Returns:
-        The text of the file. `coqc` 8.16 or later judges it; nothing of what is in the certificate is trusted.
+        The text of the file. `coqc` 8.16 judges it; nothing of what is in the certificate is trusted.
 
     Raises:
         CertificateError: it is no such certificate, is malformed, or a part of it cannot be told to Coq; it says which.

@@ -31,7 +31,7 @@ def heading(text: str, *, sha256: str, statement: str, model: str, tensors: str)
     """The comment at the top of the file."""
     said = ("property", text), ("model", model), ("program", f"sha256 {tensors}"), ("certificate", f"sha256 {sha256}")
     body = "\n".join(f"   {word:<12} {comment(line)}" for word, line in said)
-    how = "coqc 8.16 or later compiles this file; it needs nothing but Coq's standard library."
+    how = "coqc 8.16 compiles this file; it needs nothing but Coq's standard library."
     return f"(* {comment(statement)}\n\n{body}\n\n   {how} *)\n\n"
 
 
