@@ -159,6 +159,17 @@ def test_products_gates_counterexamples_and_other_files_are_refused(small, tmp_p
         ax.export_coq(tmp_path / "bit.cert")
 
 
+def test_of_several_proofs_one_is_exported():
+    model = ax.Sequential(ax.nn.Dense(2, 4), ax.nn.relu, ax.nn.Dense(4, 1), seed=1)
+    result = ax.verify(model, [ax.Bounded(-10, 10)], region=ax.Box(-1, 1))
+    assert "Theorem certified" in ax.export_coq(result.items[0].certificate)
+    with pytest.raises(ax.CertificateError, match="several proofs in one file") as caught:
+        ax.export_coq(ax.generate_certificate(model, result))
+    assert caught.value.fix == "give one item's certificate: result.items[0].certificate"
+    with pytest.raises(ax.CertificateError, match="neither a certificate nor the path of one"):
+        ax.export_coq(None)  # pyright: ignore[reportArgumentType]
+
+
 def test_a_claim_that_does_not_hold_is_never_written(small):
     """|x| reaches 3 / 2: no tree refutes it, and none is written."""
     payload = dict(small.payload)

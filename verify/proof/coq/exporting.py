@@ -70,9 +70,13 @@ def _opened(certificate: Any) -> tuple[bytes, str | None, dict[str, Any], str | 
         found = certificate
         data = found.to_bytes() if isinstance(found, Certificate) else b""
     if not isinstance(found, Certificate):
-        kind = type(found).__name__.lower()
-        fix = "give one certificate of a network; a bundle is a zip of several" if kind == "bundle" else None
-        raise unsupported({"bundle": "several proofs in one file", "derivation": "a derivation"}.get(kind, kind), fix)
+        kinds = {"Bundle": "several proofs in one file", "Derivation": "a derivation"}
+        if type(found).__name__ not in kinds:
+            raise CertificateError(
+                "This is neither a certificate nor the path of one.", got=f"a {type(found).__name__}",
+                fix="give an item's certificate: result.items[0].certificate",
+            )  # fmt: skip
+        raise unsupported(kinds[type(found).__name__], "give one item's certificate: result.items[0].certificate")
     try:
         payload, _ = checker.open_envelope(data)
         checker.conform(payload, checker.PAYLOAD, "payload")
