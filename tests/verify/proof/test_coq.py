@@ -110,25 +110,31 @@ def test_what_others_wrote_stays_in_its_comment():
     assert "*)" not in "(" + comment("*" * 9) + " )" and len(comment("x" * 9999)) == 2000
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(30))
 def test_lines_are_the_network(seed):
-    """Random programs of every operation: equal at random points, exactly; what is not piecewise linear is refused."""
+    """Random programs of every operation that can be exported: equal at random points, exactly."""
     rng = np.random.default_rng(seed)
-    nodes, tensors = build.random_program(rng, length=12)
-    network = checker.load_network(build.model(nodes, tensors), build.tensor_file(tensors))
-    used = {network.nodes[k].op if not network.nodes[k].pair else "pair" for k in network.order}
-    inexact = any(lo != hi for lo, hi, _ in network.constants.values())
-    try:
-        found = lines_of(network)
-    except ax.CertificateError as error:
-        assert ("pair" in used and error.got in ("products of variables", "comparisons that decide (gate)")) or (
-            "gate" in str(error.got) or "products" in str(error.got) or (inexact and "exact rational" in str(error.got))
-        )
-        return
-    assert "pair" not in used and found.outputs == network.outputs
+    while True:
+        nodes, tensors = build.random_program(rng, length=7)
+        network = checker.load_network(build.model(nodes, tensors), build.tensor_file(tensors))
+        ops = {"pair" if network.nodes[k].pair else network.nodes[k].op for k in network.order}
+        exact = all(lo == hi for lo, hi, _ in network.constants.values())
+        if "relu" in ops and "pair" not in ops and exact:
+            break
+    found = lines_of(network)
     for _ in range(5):
         point = [Fraction(int(x), 64) for x in rng.integers(-200, 200, network.inputs)]
         assert [(y, y) for y in found.evaluate(point)] == network.evaluate(point)
+
+
+def test_a_constant_that_is_no_rational_number_is_refused():
+    nodes = [{"op": "input", "size": 1}, {"op": "tensor", "name": "t"}, {"op": "sqrt", "of": [1]},
+             {"op": "mul", "of": [0, 2]}]  # fmt: skip
+    network = checker.load_network(
+        build.model(nodes, {"t": np.float32([2])}), build.tensor_file({"t": np.float32([2])})
+    )
+    with pytest.raises(ax.CertificateError, match="a constant that is no exact rational number"):
+        lines_of(network)
 
 
 @pytest.mark.parametrize("op", ["tanh", "exp", "square"])
