@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from axiom_jax.verification.proof.certificate import Certificate as Certificate
     from axiom_jax.verification.proof.certificate import load_certificate as load_certificate
     from axiom_jax.verification.proof.certificate import save_certificate as save_certificate
+    from axiom_jax.verification.proof.coq.exporting import export_coq as export_coq
     from axiom_jax.verification.proof.keys import new_key as new_key
     from axiom_jax.verification.proof.signing import sign_certificate as sign_certificate
     from axiom_jax.verification.proof.signing import verify_signatures as verify_signatures
@@ -183,6 +184,7 @@ _HOME = {
     "axiom_jax.verification.proof.binding": ["check_certificate"],
     "axiom_jax.verification.proof.bundle": ["generate_certificate"],
     "axiom_jax.verification.proof.certificate": ["Certificate", "load_certificate", "save_certificate"],
+    "axiom_jax.verification.proof.coq.exporting": ["export_coq"],
     "axiom_jax.verification.proof.keys": ["new_key"],
     "axiom_jax.verification.proof.signing": ["sign_certificate", "verify_signatures"],
     "axiom_jax.verification.proof.summary": ["write_summary"],

@@ -169,6 +169,20 @@ def check(
     raise typer.Exit(PROVED if checked.accepted else BAD_INPUT if checked.unreadable else REFUTED)
 
 
+@app.command(name="export-coq")
+def export_coq(
+    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file.")],
+    out: Annotated[Path | None, typer.Option(help="The .v file to write; beside the certificate if left out.")] = None,
+    timeout: Annotated[float, typer.Option(help="Wall seconds to look for a proof Coq can follow.", min=0.0)] = 300.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a certificate about a ReLU network as one Coq file: the network, the claim as a theorem, its proof."""
+    from axiom_jax import _cli_export_coq as command
+
+    facts = command.export(certificate, out, timeout)
+    print(json.dumps(facts)) if as_json else command.show(facts)
+
+
 @app.command()
 def sign(
     certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file, or one that is signed.")],

@@ -5,6 +5,7 @@ A row that waits for its part is in WAITING, with what it waits for; it leaves w
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,7 +36,6 @@ ROWS = [
     "Certificate scripts", "Verified model zoo", "Layers by name", "Losses by name",
 ]  # fmt: skip
 WAITING = {
-    "Proof assistants": "export to Coq",
     "Hugging Face": "`ax.from_pretrained`",
     "Distributed training": "many hosts",
     "Verified model zoo": "the zoo",
@@ -320,6 +320,21 @@ def test_a_model_is_verified_and_its_certificate_checked(tmp_path):
     assert ax.check_certificate(tmp_path / "a.cert", model).raise_if_rejected().levels == ("real",)
     other = ax.Sequential(nn.Dense(4, 8), nn.relu, nn.Dense(8, 3), seed=4)
     assert not ax.check_certificate(tmp_path / "a.cert", other).accepted
+
+
+@promise("Proof assistants")
+def test_a_certificate_becomes_a_theorem_in_coq(tmp_path):
+    """tests/verify/proof/test_coq.py has Coq judge such files."""
+    model = ax.Sequential(nn.Dense(4, 8), nn.relu, nn.Dense(8, 3), seed=3)
+    x = np.float32([0.5, -0.25, 0.125, 1.0])
+    label = int(np.argmax(model(x[None])[0]))
+    decide(subject_of(model), robust(x, label, 3, "1/1000"), timeout=30, certificate_path=tmp_path / "a.cert")
+    text = ax.export_coq(tmp_path / "a.cert")
+    assert "Theorem certified" in text and "Admitted" not in text and text.count("Line true") == 8
+    if shutil.which("coqc") is None:
+        pytest.skip("coqc is not installed, so the file was written and not judged")
+    (tmp_path / "a.v").write_text(text)
+    assert subprocess.run(["coqc", "a.v"], cwd=tmp_path, capture_output=True).returncode == 0
 
 
 @promise("Import PyTorch")

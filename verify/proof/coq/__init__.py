@@ -1,0 +1,1 @@
+"""From a certificate to one Coq file that states and proves the same claim."""
