@@ -1,8 +1,14 @@
-"""Judging certificates, and whether one is about a given model."""
+"""Judging certificates, and whether one is about a given model.
 
+A certificate is read once: what the checker judges and what is compared with the model are the same bytes.
+"""
+
+import gzip
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +17,12 @@ from axiom_jax._errors import CertificateError
 from axiom_jax.verification.proof.certificate import (
     Certificate,
     Checked,
-    load_certificate,
+    certificate_of,
+    content_of,
     run_checker,
-    save_certificate,
 )
 from axiom_jax.verification.proof.exact import exactly
+from axiom_jax.verification.proof.replay import Replay, boxes_of, replay
 from axiom_jax.verification.search.margins import Subject, subject_of
 
 if TYPE_CHECKING:
@@ -34,47 +41,79 @@ def check_certificate(
 
     Args:
         certificate: a file or a certificate in memory.
-        model: the model that it must be about: its operations and every bit of its weights are compared.
+        model: the model that it must be about: its operations and every bit of its weights are compared, and the hash
+            of the file it was read from. If that is an ONNX file that is at hand, a second reader evaluates it exactly
+            at seeded points, and the certificate's program must give the same numbers.
         timeout: seconds for the checker, or None.
         properties: of a file of several proofs, those that it cannot hold, such as `ax.Custom` with its function.
 
     Returns:
         The judgement, with what was proved in words. `raise_if_rejected()` turns a refusal into an error.
     """
-    if not isinstance(certificate, (str, os.PathLike)):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "a.cert")
-            try:
-                save_certificate(certificate, path)
-            except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-                return Checked(False, f"it cannot be written: {type(error).__name__}: {error}"[:200], unreadable=True)
-            return check_certificate(path, model, timeout, properties)
-    if not Path(certificate).is_file():
-        return Checked(False, f"there is no file {certificate}", unreadable=True)
-    if (several := _several(certificate)) is not None:
+    try:
+        content, beside = _content(certificate)
+    except OSError as error:
+        return Checked(False, f"there is no file {certificate} that can be read: {error.strerror}", unreadable=True)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        return Checked(False, f"it cannot be written: {type(error).__name__}: {error}"[:200], unreadable=True)
+    if (several := _several(content, "the certificate" if beside is None else str(certificate))) is not None:
         return several if isinstance(several, Checked) else _check_bundle(several, model, timeout, properties)
-    checked = run_checker(certificate, timeout)
+    checked = _judged(content, beside, timeout)
     if not checked.accepted or model is None:
         return checked
     subject = model if isinstance(model, Subject) else subject_of(model)
-    found = load_certificate(certificate)
+    refused = lambda reason: replace(checked, accepted=False, levels=(), reason=reason)
+    found = certificate_of(content, "the certificate")
     if not isinstance(found, Certificate):
-        reason = "it is a derivation: a statement about all arrays, not about a network"
-        return replace(checked, accepted=False, levels=(), reason=reason)
+        return refused("it is a derivation: a statement about all arrays, not about a network")
     if differs := difference(found, subject):
-        reason = f"it is about another network than {subject.name}: {differs}"
-        return replace(checked, accepted=False, levels=(), reason=reason)
-    return replace(checked, statement=f"{checked.statement}\nThe network is {subject.name}: every weight was compared.")
+        return refused(f"it is about another network than {subject.name}: {differs}")
+    if differs := source_difference(found.payload["model"]["source"], subject.source):
+        return refused(f"it was not made from {subject.name}: {differs}")
+    lines = [f"The network is {subject.name}: every weight was compared."]
+    if (again := replayed_file(subject, found.payload["property"]["cases"])) is not None:
+        if again.differs:
+            return refused(f"a second reader of the file of {subject.name} disagrees: {again.differs}")
+        lines.append(f"The file {_origin(found, subject)}; {again.text}.")
+    return replace(checked, statement="\n".join([checked.statement, *lines]))
 
 
-def _several(path: "str | os.PathLike[str]") -> "Bundle | Checked | None":
-    """The bundle in a file, the judgement that it is a broken one, or None if it is none."""
+def _content(certificate: Any) -> tuple[bytes, Path | None]:
+    """The bytes of a certificate, read once, and the folder where its weights may lie."""
+    if isinstance(certificate, (str, os.PathLike)):
+        return Path(certificate).read_bytes(), Path(certificate).parent
+    return content_of(certificate), None
+
+
+def _judged(content: bytes, beside: Path | None, timeout: float | None) -> Checked:
+    """The checker's judgement of these bytes, in a private folder that nobody else can change."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.cert")
+        path.write_bytes(content)
+        if beside is not None and (name := _weights_beside(content)) is not None and (beside / name).is_file():
+            (Path(folder) / name).write_bytes((beside / name).read_bytes())
+        return run_checker(path, timeout)
+
+
+def _weights_beside(content: bytes) -> str | None:
+    """The name of a weights file in the certificate's folder, if it has one. The checker compares its hash."""
+    if b'"weights":{"beside":' not in content:
+        return None
+    try:
+        name = certificate_of(content, "").payload["weights"]["beside"]  # type: ignore[union-attr]
+    except (CertificateError, KeyError, TypeError, AttributeError):
+        return None
+    plain = isinstance(name, str) and not {*"/\\:\0"}.intersection(name) and name not in ("", ".", "..", "a.cert")
+    return name if plain else None
+
+
+def _several(content: bytes, at: str) -> "Bundle | Checked | None":
+    """The bundle in the bytes of a file, the judgement that it is a broken one, or None if it is none."""
     from axiom_jax.verification.proof.bundle import bundle_of, is_bundle
 
     try:
-        content = Path(path).read_bytes()
-        return bundle_of(content, str(path)) if is_bundle(content) else None
-    except (OSError, CertificateError) as error:
+        return bundle_of(content, at) if is_bundle(content) else None
+    except CertificateError as error:
         return Checked(False, getattr(error, "got", None) or str(error), unreadable=True)
 
 
@@ -109,3 +148,44 @@ def _difference(recorded: dict[str, Any], manifest: dict[str, Any]) -> str | Non
         return "it has other tensors"
     changed = [name for name, entry in manifest["tensors"].items() if recorded["tensors"][name] != entry]
     return f"the values of {', '.join(changed[:3])} differ" if changed else None
+
+
+def source_difference(recorded: Any, source: Mapping[str, str]) -> str | None:
+    """Which hash of what a model was read from a certificate names otherwise, in words; None if none.
+
+    >>> source_difference({"onnx": "ab" * 32}, {"onnx": "cd" * 32})
+    'its file has the onnx hash cdcdcdcdcdcd…, the certificate names abababababab…'
+    """
+    for kind, digest in sorted(source.items()):
+        if isinstance(recorded, dict) and recorded.get(kind, digest) != digest:
+            return f"its file has the {kind} hash {digest[:12]}…, the certificate names {recorded[kind][:12]}…"
+    return None
+
+
+def _origin(certificate: Certificate, subject: Subject) -> str:
+    named = "onnx" in certificate.payload["model"]["source"]
+    return f"is the one that the certificate names (sha256 {subject.source['onnx'][:12]}…)" if named else (
+        "is not named by the certificate"
+    )  # fmt: skip
+
+
+def replayed_file(subject: Subject, cases: Any) -> Replay | None:
+    """Replay a model's exact program against its ONNX file; None if it came from no such file.
+
+    The file is read again: its hash must be that of the bytes that the model was made of.
+    """
+    if "onnx" not in subject.source:
+        return None
+    file = getattr(subject.apply, "file", None)
+    content = _uncompressed(file) if isinstance(file, str) else None
+    if content is None or hashlib.sha256(content).hexdigest() != subject.source["onnx"]:
+        return Replay(reason="the file that the model was read from is not at hand, or was changed since")
+    return replay(exactly(subject).network, content, boxes_of(cases), [s.shape for s in subject.specs])
+
+
+def _uncompressed(file: str) -> bytes | None:
+    try:
+        content = Path(file).read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error):
+        return None

@@ -192,7 +192,8 @@ def _hard_sigmoid(node: Node, x: Reals) -> Reals:
 
 @operator("HardSwish")
 def _hard_swish(node: Node, x: Reals) -> Reals:
-    return times(x, _unit(plus(times(constant(Fraction(1, 6)), x), constant(Fraction(1, 2)))))
+    """The standard defines it by HardSigmoid with the float32 number nearest to 1/6."""
+    return times(x, _unit(plus(times(constant(float(np.float32(1 / 6))), x), constant(Fraction(1, 2)))))
 
 
 def _unit(x: Reals) -> Reals:
@@ -202,8 +203,28 @@ def _unit(x: Reals) -> Reals:
 @operator("Elu")
 def _elu(node: Node, x: Reals) -> Reals:
     """x above 0, alpha (exp(x) − 1) below."""
-    below = minus(exp(reals.minimum(*both_real(x, ZERO))), ONE)
-    return plus(relu(x), times(constant(node.get("alpha", 1)), below))
+    return plus(relu(x), times(constant(node.get("alpha", 1)), _below(x)))
+
+
+def _below(x: Reals) -> Reals:
+    """exp(x) − 1 below 0, 0 above."""
+    return minus(exp(reals.minimum(*both_real(x, ZERO))), ONE)
+
+
+@operator("Celu")
+def _celu(node: Node, x: Reals) -> Reals:
+    """x above 0, alpha (exp(x / alpha) − 1) below, for alpha > 0."""
+    alpha = constant(node.get("alpha", 1))
+    if node.get("alpha", 1) <= 0:
+        raise Unknown("Celu whose alpha is not positive")
+    return plus(relu(x), times(alpha, _below(over(x, alpha))))
+
+
+@operator("Selu")
+def _selu(node: Node, x: Reals) -> Reals:
+    alpha = constant(node.get("alpha", Fraction(float(np.float32(1.67326319217681884765625)))))
+    gamma = constant(node.get("gamma", Fraction(float(np.float32(1.05070102214813232421875)))))
+    return times(gamma, plus(relu(x), times(alpha, _below(x))))
 
 
 @operator("Pow")

@@ -60,8 +60,11 @@ class Graph:
         return [end for name in self.outputs for end in real(values[name]).fractions()]
 
 
-def load(content: bytes) -> Graph:
+def load(content: bytes, shapes: Sequence[Sequence[int]] = ()) -> Graph:
     """Read the (uncompressed) bytes of a file.
+
+    Args:
+        shapes: of the inputs, where the file leaves sizes open; without them, such sizes are 1.
 
     Raises:
         Damaged: they are no ONNX file.
@@ -87,7 +90,11 @@ def load(content: bytes) -> Graph:
     if unknown := sorted({_called(node) for node in live} - OPERATORS.keys()):
         raise Unknown("operator " + ", ".join(unknown))
     tensors = {t.name: tensor(t) for t in proto.graph.initializer if t.name in needed}
-    inputs = [(v.name, _shape(v)) for v in proto.graph.input if v.name not in {t.name for t in proto.graph.initializer}]
+    held = {t.name for t in proto.graph.initializer}  # old files list their weights among the inputs
+    given = [value for value in proto.graph.input if value.name not in held]
+    if shapes and len(shapes) != len(given):
+        raise Unknown(f"{len(given)} inputs, where the model has {len(shapes)}")
+    inputs = [(v.name, _shape(v, shapes[i] if shapes else None)) for i, v in enumerate(given)]
     nodes = [_node(node, opset) for node in reversed(live)]
     _defined_once([*tensors, *(name for name, _ in inputs), *(name for n in nodes for name in n.outputs if name)])
     graph = Graph(inputs, outputs, nodes, tensors)
@@ -109,11 +116,19 @@ def _defined_once(names: list[str]) -> None:
         raise Damaged("a value is defined twice")
 
 
-def _shape(value: Message) -> tuple[int, ...]:
+def _shape(value: Message, given: Sequence[int] | None) -> tuple[int, ...]:
     kind = value.type.tensor
     if kind.element not in FLOATS or not kind.has("shape"):
         raise Unknown(f"input {value.name}, which holds no real numbers or has no shape")
-    return tuple(d.value if d.value > 0 else 1 for d in kind.shape.dim)
+    declared = tuple(d.value if d.value > 0 else 1 for d in kind.shape.dim)
+    if given is None:
+        return declared
+    fits = len(given) == len(declared) and all(
+        n == d.value or d.value <= 0 for n, d in zip(given, kind.shape.dim, strict=True)
+    )
+    if not fits:
+        raise Unknown(f"input {value.name} of another shape than the model's")
+    return tuple(given)
 
 
 def _run(nodes: Sequence[Node], values: dict[str, Array]) -> None:

@@ -225,12 +225,15 @@ def _softmax(node: Node, x: Reals) -> Reals:
     return over(powers, reals.total(powers, axes, True))
 
 
-@operator("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceL1", "ReduceProd")
+@operator("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceL1", "ReduceL2",
+          "ReduceProd")  # fmt: skip
 def _reduce(node: Node, x: Array, *operands: Array | None) -> Array:
     """Axes are an attribute before opset 13 (ReduceSum) or 18; none are all, or none with `noop_with_empty_axes`."""
     axes = setting(node, "axes", operands, 0, 13 if node.op == "ReduceSum" else 18)
     if not axes and node.get("noop_with_empty_axes", 0):
-        raise Unknown(f"{node.op} of no axes")
+        if node.op not in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"):
+            raise Unknown(f"{node.op} of no axes")
+        return x
     chosen = tuple(axes_of(axes, len(x.shape))) if axes else tuple(range(len(x.shape)))
     keep, y = bool(node.get("keepdims", 1)), real(x)
     integral = not isinstance(x, Reals)
@@ -242,11 +245,13 @@ def _reduce(node: Node, x: Array, *operands: Array | None) -> Array:
         return reals.monotone(y, lambda a: np.max(a, chosen, keepdims=keep))
     if node.op == "ReduceMin":
         return reals.monotone(y, lambda a: np.min(a, chosen, keepdims=keep))
-    if node.op == "ReduceSumSquare":
+    if node.op in ("ReduceSumSquare", "ReduceL2"):
         y = reals.monotone(times(y, y), lambda a: np.maximum(a, 0))
     if node.op == "ReduceL1":
         y = reals.maximum(y, reals.neg(y))
     result = reals.total(y, chosen, keep)
+    if node.op == "ReduceL2":
+        return reals.smooth(result, "sqrt")
     if node.op != "ReduceMean":
         return result
     return times(result, constant(Fraction(1, int(np.prod([x.shape[a] for a in chosen])))))

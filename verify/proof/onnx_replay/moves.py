@@ -1,10 +1,20 @@
 """Operators that move elements and compute with shapes."""
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from axiom_jax.verification.proof.onnx_replay.reals import Array, Reals, common, moved, padded, real
+from axiom_jax.verification.proof.onnx_replay.reals import (
+    Array,
+    Reals,
+    add,
+    common,
+    moved,
+    of_fractions,
+    padded,
+    real,
+)
 from axiom_jax.verification.proof.onnx_replay.table import (
     Node,
     Unknown,
@@ -199,16 +209,22 @@ def _pad(node: Node, x: Array, *operands: Array | None) -> Array:
     if pads is None or mode not in ("constant", "edge", "reflect") or len(pads) != 2 * len(chosen):
         raise Unknown(f"Pad of mode {mode}")
     value: Any = operands[1] if node.opset >= 11 and len(operands) > 1 else None
-    if node.opset < 11 and (given := node.get("value", 0)):
-        raise Unknown(f"Pad with an attribute {given}")
-    if value is not None and any(v != 0 for pair in real(value).fractions() for v in pair):
-        raise Unknown("Pad with other numbers than 0")
+    filled = Fraction(node.get("value", 0)) if node.opset < 11 else Fraction(0)
+    if value is not None:
+        (filled, high), *more = real(value).fractions()
+        if more or filled != high:
+            raise Unknown("Pad with other than one exact number")
     widths = [(0, 0)] * rank
     for k, axis in enumerate(chosen):
         widths[axis] = pads[k], pads[k + len(chosen)]
 
     if mode == "constant":
-        return moved(x, lambda a: padded(a, widths))
+        result = moved(x, lambda a: padded(a, widths))
+        if not filled:
+            return result
+        outside = ~padded(np.ones(x.shape, bool), widths)
+        added = of_fractions([filled if out else Fraction(0) for out in outside.ravel().tolist()], outside.shape)
+        return add(real(result), added)
     if any(b < 0 or e < 0 for b, e in widths):
         raise Unknown(f"Pad of mode {mode} that cuts")
     places = [np.pad(np.arange(n), pair, mode=mode) for n, pair in zip(x.shape, widths, strict=True)]
