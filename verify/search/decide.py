@@ -28,7 +28,7 @@ from axiom_jax.verification.proof.certificate import (
     run_checker,
     save_certificate,
 )
-from axiom_jax.verification.proof.exact import exactly
+from axiom_jax.verification.proof.exact import exactly, replayed
 from axiom_jax.verification.property import Case, Property
 from axiom_jax.verification.search.compilation import compile_seconds
 from axiom_jax.verification.search.distributed import scaled
@@ -141,6 +141,8 @@ def _conclude(
     """Write the proof of a closed search, have it checked, split further what the checker refuses."""
     if court.exact.missing is not None:
         return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {court.exact.missing}"))
+    if differs := replayed(court.question.subject, court.question.property):
+        return replace(decision, verdict=Claimed(None, differs))
     tell("check", decision.bound, search.boxes, 0)
     spent = 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -204,6 +206,8 @@ class _Court:
     def refuted(self, decision: Decision, path: str | os.PathLike[str] | None) -> Decision:
         assert self.found is not None
         case, inputs, outputs = self.found
+        if differs := replayed(self.question.subject, self.question.property):
+            return replace(decision, verdict=Unknown(f"a counterexample was found, but {differs}"))
         proof = self.certificate("violated", point_proof(case, inputs))
         verdict = checker.check(proof.to_bytes())
         if not verdict.accepted:
