@@ -142,12 +142,23 @@ def _difference(recorded: dict[str, Any], manifest: dict[str, Any]) -> str | Non
     """What differs between the network of a certificate and a model, in words; names do not matter, bits do."""
     if not manifest:
         return "it has operations that certificates cannot express"
-    if recorded["program"] != manifest["program"]:
+    (program, tensors), (expected, own) = _numbered(recorded), _numbered(manifest)
+    if program != expected:
         return "its operations differ"
-    if recorded["tensors"].keys() != manifest["tensors"].keys():
+    if len(recorded["tensors"]) != len(manifest["tensors"]):
         return "it has other tensors"
-    changed = [name for name, entry in manifest["tensors"].items() if recorded["tensors"][name] != entry]
+    changed = [name for (name, entry), (_, mine) in zip(own, tensors, strict=True) if mine != entry]
     return f"the values of {', '.join(changed[:3])} differ" if changed else None
+
+
+def _numbered(model: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+    """A program with its tensors numbered in order of use, and their names and entries in that order."""
+    order: dict[str, int] = {}
+    nodes = [
+        {key: order.setdefault(value, len(order)) if key in ("name", "index") else value for key, value in node.items()}
+        for node in model["program"]["nodes"]
+    ]
+    return {**model["program"], "nodes": nodes}, [(name, model["tensors"][name]) for name in order]
 
 
 def source_difference(recorded: Any, source: Mapping[str, str]) -> str | None:

@@ -19,6 +19,7 @@ WORK = 20_000_000  # multiplications of all points together: some seconds
 SMOOTH = 300  # multiplications that one value of a smooth function costs about as much as
 GRID = 1 << 12  # inner points lie on so many steps of a box's edge
 NARROW = Fraction(1, 1 << 40)  # of an output's size: wider enclosures would say little
+FAILURES = (ValueError, LookupError, TypeError, ArithmeticError)  # of a reader: what it does not know, or damage
 Box = tuple[Sequence[Fraction], Sequence[Fraction]]
 
 
@@ -65,7 +66,7 @@ def replay(network: Any, content: bytes, boxes: Sequence[Box], shapes: Sequence[
     Returns:
         What was found. An operator that the second reader does not know is the reason why nothing was compared.
     """
-    from axiom_jax.verification.proof.onnx_replay.graph import Damaged, Undecided, Unknown, load
+    from axiom_jax.verification.proof.onnx_replay.graph import load
 
     work = work_of(network)
     count = min(POINTS, WORK // max(work, 1)) if boxes else 0
@@ -73,7 +74,7 @@ def replay(network: Any, content: bytes, boxes: Sequence[Box], shapes: Sequence[
         return Replay(reason=f"{work:,} multiplications a point are too many" if boxes else "no box to take points of")
     try:
         graph = load(content, shapes)
-    except (Unknown, Undecided, Damaged) as error:
+    except FAILURES as error:
         return Replay(reason=str(error))
     if graph.size != network.inputs:
         return Replay(reason=f"the file has {graph.size} inputs, the certificate's program {network.inputs}")
@@ -85,7 +86,7 @@ def replay(network: Any, content: bytes, boxes: Sequence[Box], shapes: Sequence[
         except checker.Rejected as error:
             reason = f"the certificate's program is not defined at some: {error}"
             continue
-        except (Unknown, Undecided) as error:
+        except FAILURES as error:
             reason = str(error)
             continue
         if len(mine) != len(theirs):

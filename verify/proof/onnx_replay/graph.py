@@ -57,6 +57,8 @@ class Graph:
             values[name] = of_fractions(point[start : start + size], shape)
             start += size
         _run([node for node in self.nodes if not self.known.keys() >= set(node.outputs) - {""}], values)
+        if missing := [name for name in self.outputs if name not in values]:
+            raise Damaged(f"nothing defines the output {missing[0]!r}")
         return [end for name in self.outputs for end in real(values[name]).fractions()]
 
 
