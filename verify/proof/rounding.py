@@ -71,4 +71,3 @@ def _step(node: Any, args: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
     slope = {"exp": value, "tanh": 1 - value**2, "sqrt": 0.5 / np.maximum(value, np.sqrt(ex)), "square": 2 * x,
              "reciprocal": value**2, "logistic": value * (1 - value)}[node.op]  # fmt: skip
     return value, np.where(ex > 0, abs(slope) * ex, 0) + ULPS * UNIT * abs(value)
-

@@ -29,6 +29,7 @@ from axiom_jax.verification.proof.certificate import (
     save_certificate,
 )
 from axiom_jax.verification.proof.exact import exactly, replayed
+from axiom_jax.verification.proof.lowered import stablehlo
 from axiom_jax.verification.property import Case, Property
 from axiom_jax.verification.search.compilation import compile_seconds
 from axiom_jax.verification.search.distributed import scaled
@@ -79,7 +80,7 @@ def decide(
     tell = progress or (lambda *_: None)
     tell("compile", None, 0, 0)
     question = pose(subject, prop)
-    court = _Court(question, meta or {})
+    court = _Court(question, meta or {}, certificate_path is not None)
     with scaled(question, searches, jobs=jobs, executor=executor, journal=journal) as search:
         return _decided(
             question, court, search, start, compiled, deadline, check, check_timeout, certificate_path, tell
@@ -174,8 +175,8 @@ def _split_further(court: "_Court", search: Strategy, checked: Checked, deadline
 class _Court:
     """Judges candidate points exactly and writes certificates; both speak of the same network."""
 
-    def __init__(self, question: Question, meta: dict[str, str]):
-        self.question, self.exact = question, exactly(question.subject)
+    def __init__(self, question: Question, meta: dict[str, str], kept: bool = False):
+        self.question, self.exact, self.kept = question, exactly(question.subject), kept
         self.found: tuple[int, list[Fraction], list[tuple[Fraction, Fraction]]] | None = None
         self.meta = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -183,8 +184,10 @@ class _Court:
         } | meta
 
     def certificate(self, claim: str, proof: dict[str, Any]) -> Certificate:
-        parts = self.exact.model, self.exact.blob
-        return certificate(*parts, describe_property(self.question.property), claim, proof, self.meta)
+        model = self.exact.model
+        if self.kept:  # lowering takes some hundredths of a second
+            model = {**model, "source": {**model["source"], **stablehlo(self.question.subject)}}
+        return certificate(model, self.exact.blob, describe_property(self.question.property), claim, proof, self.meta)
 
     def judge(self, case: int, point: Sequence[Any] | np.ndarray) -> bool:
         """Whether a point is unsafe for the exact network: float32 numbers of the deployed domain, or rational numbers

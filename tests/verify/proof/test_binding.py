@@ -1,5 +1,6 @@
-"""Whether a certificate is about a given model: weights, operations, the file's hash, and a second reader of the file."""
+"""Whether a certificate is about a given model: weights, operations, the file's hash, a second reader of the file."""
 
+import ast
 import base64
 import gzip
 import hashlib
@@ -19,6 +20,8 @@ from axiom_jax._cli_verify import check_file, read_model
 from axiom_jax.interop.onnx import ops
 from axiom_jax.verification.proof import binding
 from axiom_jax.verification.proof.certificate import run_checker
+from axiom_jax.verification.proof.lowered import stablehlo
+from axiom_jax.verification.proof.onnx_replay import wire
 from axiom_jax.verification.proof.onnx_replay.graph import Damaged, Unknown, load
 from axiom_jax.verification.proof.onnx_replay.wire import model as read_wire
 from axiom_jax.verification.proof.replay import Replay, replay, seeded
@@ -44,12 +47,17 @@ def made(tmp_path):
     return tmp_path / "a.cert", file
 
 
+def payload_of(path):
+    return json.loads(Path(path).read_bytes())["payload"]
+
+
 def test_a_certificate_of_the_file_is_accepted_and_says_what_was_compared(made):
     cert, file = made
     checked = check_file(cert, file)
     assert checked.accepted
-    assert checked.statement.endswith("corners: equal numbers.") and "replayed at 8 points, 5 of" in checked.statement
-    assert "every weight was compared" in checked.statement and "is the one that the certificate names" in checked.statement
+    said = checked.statement.splitlines()
+    assert "every weight was compared" in said[-3] and "is the one that the certificate names" in said[-1]
+    assert said[-1].endswith("replayed at 8 points, 5 of them corners: equal numbers.")
     model = ax.from_onnx(file)
     assert "replayed at 8 points" in ax.check_certificate(ax.load_certificate(cert), model).statement
 
@@ -148,7 +156,7 @@ def test_a_file_that_is_gone_or_changed_is_not_replayed(made):
     model = ax.from_onnx(file)
     Path(file).write_bytes(Path(file).read_bytes() + b"\x12\x00")
     checked = ax.check_certificate(cert, model)
-    assert checked.accepted and "not replayed: the file that the model was read from is not at hand" in checked.statement
+    assert checked.accepted and "not replayed: the file that the model was read from is not" in checked.statement
     Path(file).unlink()
     assert "is not at hand" in ax.check_certificate(cert, model).statement
 
@@ -164,7 +172,8 @@ def test_smooth_networks_meet_in_narrow_enclosures(tmp_path):
 def test_the_certificate_is_read_once(made, monkeypatch, tmp_path):
     """Whoever changes the file after it was read changes nothing: what was judged is what is compared."""
     cert, file = made
-    decide(read_model(write(tmp_path / "b.onnx", floats_model(seed=5))), above(-100), certificate_path=tmp_path / "b.cert")
+    subject = read_model(write(tmp_path / "b.onnx", floats_model(seed=5)))
+    decide(subject, above(-100), certificate_path=tmp_path / "b.cert")
     other, judged = (tmp_path / "b.cert").read_bytes(), []
 
     def judge(path, timeout=None):
@@ -197,7 +206,27 @@ def test_jax_models_are_compared_and_their_parameters_named_by_path(tmp_path):
     decide(subject, above(-1), certificate_path=tmp_path / "a.cert")
     checked = ax.check_certificate(tmp_path / "a.cert", subject)
     assert checked.accepted and "file" not in checked.statement.splitlines()[-1]
-    assert set(ax.load_certificate(tmp_path / "a.cert").payload["model"]["tensors"]) == {"dense/kernel", "dense/bias"}
+    assert set(payload_of(tmp_path / "a.cert")["model"]["tensors"]) == {"dense/kernel", "dense/bias"}
+
+
+def test_the_stablehlo_is_recorded_and_never_refuses(made):
+    cert, file = made
+    ((kind, digest),) = [e for e in payload_of(cert)["model"]["source"].items() if e[0] != "onnx"]
+    assert kind == f"stablehlo (jax {jax.__version__})" and stablehlo(read_model(file)) == {kind: digest}
+    assert "Its StableHLO is the one that the certificate names." in check_file(cert, file).statement
+    source = lambda entry: lambda payload, _: payload["model"].update(source=entry)
+    reseal(cert, source({kind: "0" * 64}))
+    checked = check_file(cert, file)
+    assert checked.accepted and "another one than the certificate names, by the same stablehlo" in checked.statement
+    reseal(cert, source({"stablehlo (jax 0.0.1)": digest}))
+    checked = check_file(cert, file)
+    assert checked.accepted and f"here is {kind}: these are not compared" in checked.statement
+
+
+def test_certificates_that_are_not_kept_are_not_lowered():
+    subject = Subject(lambda w, x: x * w, np.ones(2, np.float32), (jax.ShapeDtypeStruct((1, 2), np.float32),))
+    verdict = decide(subject, above(-1)).verdict
+    assert isinstance(verdict, ax.Proved) and verdict.certificate.payload["model"]["source"] == {}
 
 
 def test_points_are_of_the_boxes_and_the_same_every_time():
@@ -262,8 +291,8 @@ def test_every_way_to_hold_numbers_is_read():
         for held in (proto, onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(proto), "w")):
             assert _initializer(held).tolist() == [1, 0]
     assert _initializer(make("w", kinds.INT64, [2], [-1, -(2**62)])).tolist() == [-1, -(2**62)]
-    with pytest.raises(Unknown, match="type 8"):
-        _initializer(make("w", kinds.STRING, [1], [b"a"]))
+    with pytest.raises(Unknown, match="type 14"):
+        _initializer(make("w", kinds.COMPLEX64, [0], []))
     outside = make("w", kinds.FLOAT, [3], values)
     outside.data_location = kinds.EXTERNAL
     with pytest.raises(Unknown, match="another file"):
@@ -272,6 +301,20 @@ def test_every_way_to_hold_numbers_is_read():
     short.dims[0] = 4
     with pytest.raises(Damaged, match="do not fill"):
         _initializer(short)
+
+
+def test_the_second_reader_shares_nothing_with_the_first():
+    """Neither our first reader nor the `onnx` package that it stands on."""
+    folder = Path(wire.__file__).parent
+    names = set()
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names |= {a.name for a in node.names} if isinstance(node, ast.Import) else set()
+            names |= {str(node.module)} if isinstance(node, ast.ImportFrom) else set()
+    ours = {name for name in names if name.startswith("axiom_jax")}
+    own = "axiom_jax.verification.proof.onnx_replay"
+    assert {name for name in ours if not name.startswith(own)} == {"axiom_jax.verification"}  # of it: the checker
+    assert not [name for name in names if name.startswith(("onnx", "google", "jax"))]
 
 
 def _initializer(proto):

@@ -40,8 +40,25 @@ def scalar(value):
 
 
 CASES = [
-    *[(op, (X,), {}) for op in ("Neg", "Abs", "Relu", "LeakyRelu", "Exp", "Sigmoid", "Tanh", "Identity", "HardSigmoid",
-                                "HardSwish", "Softsign", "Elu", "Celu", "Selu")],  # fmt: skip
+    *[
+        (op, (X,), {})
+        for op in (
+            "Neg",
+            "Abs",
+            "Relu",
+            "LeakyRelu",
+            "Exp",
+            "Sigmoid",
+            "Tanh",
+            "Identity",
+            "HardSigmoid",
+            "HardSwish",
+            "Softsign",
+            "Elu",
+            "Celu",
+            "Selu",
+        )
+    ],
     *[(op, (X, In((3,))), {}) for op in ("Add", "Sub", "Mul", "Max", "Min", "Sum", "Mean")],
     ("Div", (X, floats(3)), {}),
     ("Div", (X, POSITIVE), {}),
@@ -84,13 +101,22 @@ CASES = [
     ("AveragePool", (In((1, 2, 9)),), {"kernel_shape": [2], "strides": [3], "ceil_mode": 1, "opset": 19}),
     ("GlobalAveragePool", (IMAGE,), {}),
     ("GlobalMaxPool", (IMAGE,), {}),
-    *[("BatchNormalization", (In((2, 3, 2)), floats(3), floats(3), floats(3), np.float32([0.5, 1, 2])),
-       {"opset": n, "epsilon": 0.01}) for n in (7, 15)],
+    *[
+        (
+            "BatchNormalization",
+            (In((2, 3, 2)), floats(3), floats(3), floats(3), np.float32([0.5, 1, 2])),
+            {"opset": n, "epsilon": 0.01},
+        )
+        for n in (7, 15)
+    ],
     ("InstanceNormalization", (In((2, 3, 4)), floats(3), floats(3)), {}),
     ("LayerNormalization", (In((2, 3, 4)), floats(4), floats(4)), {}),
     *[("Softmax", (In((2, 3, 2)),), {"opset": n, **a}) for n in (7, 13) for a in ({}, {"axis": 1})],
-    *[(op, (In((2, 3, 4)),), {"axes": [0, -1], "keepdims": k, "opset": 11}) for k in (0, 1)
-      for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceL1", "ReduceL2")],
+    *[
+        (op, (In((2, 3, 4)),), {"axes": [0, -1], "keepdims": k, "opset": 11})
+        for k in (0, 1)
+        for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceL1", "ReduceL2")
+    ],
     ("ReduceSum", (In((2, 3, 4)), ints(1)), {"opset": 13, "keepdims": 0}),
     ("ReduceSum", (In((2, 3)),), {"opset": 13, "noop_with_empty_axes": 1}),
     ("ReduceMean", (In((2, 3, 4)), ints(1, -1)), {"opset": 18}),
@@ -127,8 +153,8 @@ CASES = [
     ("Upsample", (In((1, 2, 2, 3)), np.float32([1, 1, 2, 3])), {"opset": 9}),
 ]
 LARGER = (  # operators that make no sense alone; `test_shapes_are_computed` and others have them
-    "Constant", "ConstantOfShape", "Shape", "Size", "Range", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Equal",
-    "Not", "And", "Or", "Xor", "ReduceProd", "Swish",
+    "Constant", "ConstantOfShape", "Shape", "Size", "Range", "Greater", "Less", "GreaterOrEqual", "LessOrEqual",
+    "Equal", "Not", "And", "Or", "Xor", "ReduceProd", "Swish",
 )  # fmt: skip
 
 

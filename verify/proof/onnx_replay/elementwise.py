@@ -231,7 +231,7 @@ def _selu(node: Node, x: Reals) -> Reals:
 def _pow(node: Node, x: Array, y: Array) -> Array:
     """Whole powers, and ±1/2, the same for all elements."""
     powers = {a for pair in real(y).fractions() for a in pair}
-    if len(powers) != 1 or y.size != 1 and y.shape != x.shape:
+    if len(powers) != 1 or (y.size != 1 and y.shape != x.shape):
         raise Unknown("Pow of several powers")
     power, base = powers.pop(), broadcast(real(x), real(y))[0]
     if power in (Fraction(1, 2), Fraction(-1, 2)):

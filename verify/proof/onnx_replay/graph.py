@@ -13,7 +13,7 @@ import numpy as np
 
 from axiom_jax.verification import checker
 from axiom_jax.verification.proof.onnx_replay import elementwise, layers, moves  # noqa: F401  (they fill the table)
-from axiom_jax.verification.proof.onnx_replay.reals import Array, Reals, Undecided, moved, of_floats, of_fractions, real
+from axiom_jax.verification.proof.onnx_replay.reals import Array, Undecided, moved, of_floats, of_fractions, real
 from axiom_jax.verification.proof.onnx_replay.table import OPERATORS, Node, Unknown
 from axiom_jax.verification.proof.onnx_replay.wire import Damaged, Message, model
 
@@ -166,14 +166,16 @@ def _attribute(a: Message) -> Any:
         raise Unknown(f"attribute {a.name}, which is a graph or of an unknown kind")
     if kind == TENSOR:
         return tensor(a.t)
+    if a.name in ("value_float", "value_floats"):
+        return of_floats(np.array(a.f if kind == FLOAT else a.floats, np.float32))
     if kind == FLOAT:
-        return of_floats(np.float32(a.f)) if a.name == "value_float" else Fraction(_finite(a.f))
+        return Fraction(_finite(a.f))
     if kind == STRING:
         return a.s.decode()
     if kind == INT:
         return a.i
     if a.has("floats"):
-        return of_floats(np.float32(a.floats)) if a.name == "value_floats" else [Fraction(_finite(x)) for x in a.floats]
+        return [Fraction(_finite(x)) for x in a.floats]
     return [s.decode() for s in a.strings] if a.has("strings") else list(a.ints)
 
 
@@ -208,6 +210,3 @@ def tensor(t: Message) -> Array:
     if t.type in FLOATS:
         return moved(of_floats(values), lambda a: a.reshape(shape))
     return values.reshape(shape).astype(bool if t.type == 9 else np.int64)
-
-
-__all__ = ["Damaged", "Ends", "Graph", "Reals", "Undecided", "Unknown", "load"]

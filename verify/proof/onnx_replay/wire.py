@@ -1,6 +1,6 @@
 """ONNX files taken apart with nothing but the standard library and NumPy.
 
-A protobuf message is a row of fields: a key (number << 3 | kind), then a varint, 8 bytes, a length and bytes, or 4 bytes.
+A protobuf message is a row of fields: a key (number << 3 | kind), then a varint, 4 or 8 bytes, or a length and bytes.
 Only the fields that an evaluation needs are kept. It shares no code with the first reader, nor does it use the `onnx`
 package that the first one relies on. Source: protobuf.dev/programming-guides/encoding, onnx.proto of ONNX 1.17.
 """
