@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,13 +166,15 @@ def _numbered(model: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, An
 
 
 def source_difference(recorded: Any, source: Mapping[str, str]) -> str | None:
-    """Which hash of what a model was read from a certificate names otherwise, in words; None if none.
+    """Which hash of the ONNX file that a model was read from a certificate names otherwise, in words; None if none.
+
+    Digests of `.axiom` files and of StableHLO say how a model is written: another one is no other network.
 
     >>> source_difference({"onnx": "ab" * 32}, {"onnx": "cd" * 32})
     'its file has the onnx hash cdcdcdcdcdcd…, the certificate names abababababab…'
     """
     for kind, digest in sorted(source.items()):
-        if isinstance(recorded, dict) and recorded.get(kind, digest) != digest:
+        if kind.startswith("onnx") and isinstance(recorded, dict) and recorded.get(kind, digest) != digest:
             return f"its file has the {kind} hash {digest[:12]}…, the certificate names {recorded[kind][:12]}…"
     return None
 
@@ -186,6 +189,7 @@ def _origin(certificate: Certificate, subject: Subject) -> str:
 def replayed_file(subject: Subject, cases: Any) -> Replay | None:
     """Replay a model's exact program against its ONNX file; None if it came from no such file.
 
+    Points are of the boxes of the cases, or between −1 and 1 where there are none.
     The file is read again: its hash must be that of the bytes that the model was made of.
     """
     if "onnx" not in subject.source:
@@ -194,7 +198,11 @@ def replayed_file(subject: Subject, cases: Any) -> Replay | None:
     content = _uncompressed(file) if isinstance(file, str) else None
     if content is None or hashlib.sha256(content).hexdigest() != subject.source["onnx"]:
         return Replay(reason="the file that the model was read from is not at hand, or was changed since")
-    return replay(exactly(subject).network, content, boxes_of(cases), [s.shape for s in subject.specs])
+    exact, one = exactly(subject), [Fraction(1)] * subject.size
+    if exact.missing is not None:
+        return Replay(reason=f"certificates cannot express it: {exact.missing}")
+    boxes = boxes_of(cases) or [([-x for x in one], one)]
+    return replay(exact.network, content, boxes, [s.shape for s in subject.specs])
 
 
 def _uncompressed(file: str) -> bytes | None:

@@ -138,6 +138,19 @@ def test_what_the_second_reader_does_not_know_is_said(tmp_path, monkeypatch):
     assert checked.accepted and checked.statement.endswith("; not replayed: operator CumSum.")
 
 
+def test_files_of_several_proofs_are_replayed_too(made, tmp_path, monkeypatch):
+    _, file = made
+    model = ax.from_onnx(file)
+    result = ax.verify(model, ax.Bounded(-100, 100), region=ax.Box([0.0, 0.0], [0.5, 0.25]))
+    ax.save_certificate(ax.generate_certificate(model, result), tmp_path / "all.cert")
+    checked = check_file(tmp_path / "all.cert", file)
+    assert checked.accepted, checked.reason
+    assert checked.statement.splitlines()[-1] == "Its file: replayed at 8 points, 5 of them corners: equal numbers."
+    monkeypatch.setattr(binding, "replay", lambda *_: Replay(differs="output 0 is 1, 2 by the file"))
+    checked = check_file(tmp_path / "all.cert", file)
+    assert not checked.accepted and "a second reader of the file of net disagrees: output 0" in str(checked.reason)
+
+
 def test_large_models_are_replayed_at_fewer_points_or_none(made, monkeypatch):
     cert, file = made
     subject = read_model(file)
