@@ -39,7 +39,14 @@ def tolerances(network: Any, points: Sequence[Sequence[Fraction]]) -> list[np.nd
 def _constant(network: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
     lo, _, den = network.constants[k]
     value = np.array([x / den for x in lo])
-    return value, np.zeros(len(lo)) if network.nodes[k].op == "tensor" else ULPS * UNIT * abs(value)
+    return value, np.zeros(len(lo)) if _as_given(network, k) else ULPS * UNIT * abs(value)
+
+
+def _as_given(network: Any, k: int) -> bool:
+    """Whether a constant consists of elements of tensors, none of them computed."""
+    while network.nodes[k].op in ("take", "view", "neg"):
+        (k,) = network.nodes[k].of
+    return network.nodes[k].op == "tensor"
 
 
 def _step(node: Any, args: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
