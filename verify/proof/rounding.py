@@ -13,7 +13,7 @@ import numpy as np
 
 UNIT = 2.0**-24  # of a rounding to nearest
 ULPS = 10.0  # units that a smooth function, a root or a constant that was computed may be off
-FACTOR = 32.0  # for roundings that are not independent, such as those of a mean that a thousand numbers share
+FACTOR = 8.0  # for roundings that are not independent otherwise than is thought of here
 LEAST = 2.0**-100  # what flushing subnormal numbers may cost
 
 
@@ -67,8 +67,10 @@ def _step(node: Any, args: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
     if node.op == "matmul":
         m, k, n = node.shape
         a, ea, w, ew = (v.reshape(s) for v, s in ((x, (m, k)), (ex, (m, k)), (y, (k, n)), (ey, (k, n))))
-        own = UNIT * (abs(a) @ abs(w))  # of a sum in blocks; one after the other it may be √k times as much
-        return (a @ w).ravel(), np.sqrt((ea**2) @ (w**2) + (a**2) @ (ew**2) + own**2).ravel()
+        value, own = a @ w, UNIT * (abs(a) @ abs(w))
+        shared = (np.sign(a) * ea) @ w  # of operands that are all off alike
+        along = UNIT * np.sqrt(k) * abs(value)  # of a sum of one sign, taken one after the other
+        return value.ravel(), np.sqrt((ea**2) @ (w**2) + (a**2) @ (ew**2) + own**2 + shared**2 + along**2).ravel()
     if node.op in ("mul", "div"):
         inverse = y if node.op == "mul" else 1 / y
         value, other = x * inverse, ey if node.op == "mul" else ey * inverse**2
