@@ -60,7 +60,7 @@ def test_an_axiom_file_is_verified_checked_and_benched(files, capsys):
         code, out, _ = run(capsys, "check", cert, "--model", "model.axiom")
         assert code == 0 and out.splitlines()[0] == "accepted" and "every weight was compared" in out
     digest = read_axiom("model.axiom").digest
-    assert ax.load_certificate("a.cert").payload["model"]["source"] == {"axiom": digest}
+    assert ax.load_certificate("a.cert").payload["model"]["source"]["axiom"] == digest
 
     # certificates put into the file leave the digest, and the file goes on being about the same network
     ax.save_model(ax.load_model("model.axiom"), "with.axiom", certificates=["a.cert", "b.cert"])
@@ -144,7 +144,7 @@ def steady(line):
     import re
 
     line = re.sub(r"[0-9a-f]{64}", "HASH", line)
-    line = re.sub(r"[\d,]+ bytes", "N bytes", line)
+    line = re.sub(r"[\d,]+ bytes", "N bytes", re.sub(r"stablehlo \(jax [\w.+]+\)", "stablehlo (jax VERSION)", line))
     return "VARIES" if re.match(r" {15}(jax|environment|time): ", line) else line.rstrip()
 
 

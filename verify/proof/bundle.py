@@ -258,7 +258,7 @@ def check_bundle(
         makes about that model, and its part is the answer to that claim. Without a model the claims are not compared:
         the statement then has the words of the checkers only.
     """
-    from axiom_jax.verification.proof.binding import check_certificate
+    from axiom_jax.verification.proof.binding import check_certificate, replayed_file
 
     seconds, lines, levels = 0.0, [], set()
     if problem := _malformed(bundle.statement) or _undecodable(bundle.statement):
@@ -300,7 +300,22 @@ def check_bundle(
         lines.insert(0, ALONE)
     else:
         lines.append(f"The network is {subject.name}: every part was compared with it and with its question.")
+        if (again := replayed_file(subject, _own_cases(bundle, subject))) is not None:
+            if again.differs:
+                said = f"a second reader of the file of {subject.name} disagrees: {again.differs}"
+                return Checked(False, said, seconds=seconds)
+            lines.append(f"Its file: {again.text}.")
     return Checked(True, None, tuple(sorted(levels)), "\n".join(lines), seconds=seconds)
+
+
+def _own_cases(bundle: Bundle, subject: Any) -> list[Any]:
+    """The cases of the parts that are about the model itself, not about a network made of it."""
+    from axiom_jax.verification.proof.binding import difference
+    from axiom_jax.verification.proof.certificate import Certificate, certificate_of
+
+    parts = (certificate_of(data, name) for name, data in sorted(bundle.parts.items()))
+    own = (part for part in parts if isinstance(part, Certificate) and difference(part, subject) is None)
+    return [case for part in own for case in part.payload["property"]["cases"]]
 
 
 def _indented(text: str) -> list[str]:

@@ -262,17 +262,26 @@ def save_certificate(certificate: "Certificate | Derivation | Bundle", path: str
     Raises:
         CertificateError: it is no certificate, or the folder is missing or not writable.
     """
-    if not (hasattr(certificate, "to_bytes") and hasattr(certificate, "facts")):  # numbers have to_bytes too
-        raise _no_certificate(certificate)
-    path = Path(path)
+    content, path = content_of(certificate), Path(path)
     try:
-        write_atomically(path, certificate.to_bytes())
+        write_atomically(path, content)
     except OSError as error:
         raise CertificateError(
             "The certificate cannot be written.", at=str(path), got=error.strerror or str(error),
             fix="name a file in a folder that exists and is writable",
         ) from error  # fmt: skip
     return path
+
+
+def content_of(certificate: Any) -> bytes:
+    """The file of a certificate in memory.
+
+    Raises:
+        CertificateError: it is no certificate.
+    """
+    if not (hasattr(certificate, "to_bytes") and hasattr(certificate, "facts")):  # numbers have to_bytes too
+        raise _no_certificate(certificate)
+    return certificate.to_bytes()
 
 
 def _no_certificate(thing: Any) -> CertificateError:

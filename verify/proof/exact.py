@@ -1,5 +1,6 @@
 """A model as certificates speak of it: its program, weights and hashes, and exact evaluation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -15,9 +16,13 @@ from axiom_jax.verification.domains.linear import Plan
 from axiom_jax.verification.lowering import lower
 from axiom_jax.verification.proof import ir
 from axiom_jax.verification.proof.certificate import describe_model
-from axiom_jax.verification.search.margins import Subject
+from axiom_jax.verification.proof.replay import seeded
+from axiom_jax.verification.proof.rounding import tolerances
+from axiom_jax.verification.property import Property
+from axiom_jax.verification.search.margins import Subject, nearest
 
 REPLAY_WORK = 3_000_000  # multiplications
+REPLAYED = 3  # points of a property's boxes
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ def exactly(subject: Subject) -> Exact:
                 entering = _entering(written.program["nodes"])
                 numbers = {v: k for v, k in written.numbers.items() if k in entering}
                 sites = tuple(described(Plan(lowered, False), numbers))
-                _made[subject] = Exact(*parts, _disagreement(subject, Exact(*parts)), sites)
+                points = [np.random.default_rng(seed).uniform(-1, 1, subject.size) for seed in range(2)]
+                _made[subject] = Exact(*parts, _disagreement(subject, Exact(*parts), points), sites)
             except (UnsupportedPrimitive, checker.Rejected) as error:
                 _made[subject] = Exact({}, b"", str(error))
             except (OverflowError, ValueError) as error:  # of exact arithmetic
@@ -131,23 +137,42 @@ def _entering(nodes: list[dict[str, Any]]) -> set[int]:
     return found
 
 
-def _disagreement(subject: Subject, exact: Exact) -> str | None:
-    """Replay a few seeded points: the certificate's program against the model. What differs, or None.
-
-    A second line of defence against a mistake in `ir`; larger models are spared the slow exact evaluation.
+def replayed(subject: Subject, prop: Property) -> str | None:
+    """Replay a few points of a property's boxes, corners too: what differs between the certificate's program and the
+    model, or None. Certificates of the property are not made where it is something.
     """
-    work = sum(node["shape"][0] * node["shape"][1] * node["shape"][2] for node in exact.model["program"]["nodes"]
-               if node["op"] == "matmul")  # fmt: skip
-    network, (program, values) = exact.network, subject.flat
-    for seed in range(2 if work < REPLAY_WORK else 0):
-        point = np.random.default_rng(seed).uniform(-1, 1, subject.size).astype(np.float32)
+    exact = exactly(subject)
+    if exact.missing is not None:
+        return exact.missing
+    boxes = [(case.lo, case.hi) for case in prop.cases[:REPLAYED]]
+    count = min(REPLAYED, max(1, REPLAY_WORK // max(_work(exact), 1)))
+    return _disagreement(subject, exact, [[nearest(x) for x in point] for point, _ in seeded(boxes, count)])
+
+
+def _work(exact: Exact) -> int:
+    shapes = [node["shape"] for node in exact.model["program"]["nodes"] if node["op"] == "matmul"]
+    return sum(m * k * n for m, k, n in shapes)
+
+
+def _disagreement(subject: Subject, exact: Exact, points: Sequence[Any]) -> str | None:
+    """Replay points: the certificate's program exactly, against the model in float32. What differs, or None.
+
+    A second line of defence against a mistake in `ir`; larger models are spared the slow exact evaluation. The model
+    must be within what float32 roundings may add up to at that point.
+    """
+    if _work(exact) >= REPLAY_WORK:
+        return None
+    network, (program, values), found = exact.network, subject.flat, []
+    for point in (np.array(p, np.float32) for p in points):
         expected = np.asarray(program.evaluate(values, point)[0], np.float64)
         try:
-            enclosed = network.evaluate([Fraction(float(x)) for x in point])
+            found.append((point, expected, network.evaluate([Fraction(float(x)) for x in point])))
         except checker.Rejected:  # outside the domain of a root or a reciprocal
             continue
-        found = np.array([float((lo + hi) / 2) for lo, hi in enclosed])
-        within = 1e-3 * max(1.0, float(np.abs(found).max()))
-        if np.isfinite(expected).all() and not np.allclose(found, expected, rtol=1e-3, atol=within):
+    slack = tolerances(network, [[Fraction(float(x)) for x in point] for point, _, _ in found])
+    for (_, expected, enclosed), tolerance in zip(found, slack, strict=True):
+        lo, hi = (np.array([float(pair[k]) for pair in enclosed]) for k in (0, 1))
+        off = (expected < lo - tolerance) | (expected > hi + tolerance)
+        if np.isfinite(expected).all() and off.any():
             return "the certificate's program and the model disagree at a point: please report this"
     return None

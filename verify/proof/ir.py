@@ -52,6 +52,12 @@ class Graph:
         """Remember what a parameter is called (and the array itself, so that its id stays its own)."""
         self.named[id(array)] = array, name
 
+    def call_as(self, results: Sequence[Any], operands: Sequence[Any]) -> None:
+        """What is made of one parameter alone, by moving its elements, is called as it is."""
+        names = {name for name in map(self.name_of, operands) if name is not None}
+        for result in results if len(names) == 1 else ():
+            self.call(result, *names)
+
     def name_of(self, array: Any) -> str | None:
         return self.named[id(array)][1] if id(array) in self.named else None
 
@@ -155,6 +161,7 @@ def emitted(program: Program, values: Sequence[Any]) -> Emitted:
         operands = [env[v] for v in eqn.inputs]
         if not any(isinstance(o, Node) for o in operands) and _exact(eqn, operands):
             results = _folded(eqn, operands)
+            graph.call_as(results, operands)
         elif eqn.name == "gt" and eqn.inputs[0] in program.varying:  # of a gate: what it decides by
             results = (env[eqn.inputs[0]],)
         elif (parts := gate_operands(program, eqn)) is not None:

@@ -28,8 +28,9 @@ from axiom_jax.verification.proof.certificate import (
     run_checker,
     save_certificate,
 )
-from axiom_jax.verification.proof.exact import exactly
+from axiom_jax.verification.proof.exact import exactly, replayed
 from axiom_jax.verification.proof.float32 import PROFILE, obstacle
+from axiom_jax.verification.proof.lowered import stablehlo
 from axiom_jax.verification.property import Case, Property
 from axiom_jax.verification.search.compilation import compile_seconds
 from axiom_jax.verification.search.distributed import scaled
@@ -83,7 +84,7 @@ def decide(
     tell = progress or (lambda *_: None)
     tell("compile", None, 0, 0)
     question = pose(subject, prop)
-    court = _Court(question, meta or {}, float32)
+    court = _Court(question, meta or {}, float32, certificate_path is not None)
     with scaled(question, searches, jobs=jobs, executor=executor, journal=journal) as search:
         return _decided(
             question, court, search, start, compiled, deadline, check, check_timeout, certificate_path, tell
@@ -149,6 +150,8 @@ def _conclude(
     """
     if court.exact.missing is not None:
         return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {court.exact.missing}"))
+    if differs := replayed(court.question.subject, court.question.property):
+        return replace(decision, verdict=Claimed(None, differs))
     tell("check", decision.bound, search.boxes, 0)
     spent, repairs, profile = 0.0, 0, court.profile if check else ""
     with tempfile.TemporaryDirectory() as folder:
@@ -186,10 +189,11 @@ class _Court:
 
     Args:
         float32: whether the level is tried; `profile` is then the machine it speaks of, "" if it can speak of none.
+        kept: whether certificates go into a file of the user's.
     """
 
-    def __init__(self, question: Question, meta: dict[str, str], float32: bool = False):
-        self.question, self.exact = question, exactly(question.subject)
+    def __init__(self, question: Question, meta: dict[str, str], float32: bool = False, kept: bool = False):
+        self.question, self.exact, self.kept = question, exactly(question.subject), kept
         self.found: tuple[int, list[Fraction], list[tuple[Fraction, Fraction]]] | None = None
         self.profile = PROFILE if float32 and obstacle(question.subject) is None else ""
         self.meta = {
@@ -198,8 +202,10 @@ class _Court:
         } | meta
 
     def certificate(self, claim: str, proof: dict[str, Any], profile: str = "") -> Certificate:
-        parts = self.exact.model, self.exact.blob
-        return certificate(*parts, describe_property(self.question.property), claim, proof, self.meta, profile)
+        model, asked = self.exact.model, describe_property(self.question.property)
+        if self.kept:  # lowering takes some hundredths of a second
+            model = {**model, "source": {**model["source"], **stablehlo(self.question.subject)}}
+        return certificate(model, self.exact.blob, asked, claim, proof, self.meta, profile)
 
     def judge(self, case: int, point: Sequence[Any] | np.ndarray) -> bool:
         """Whether a point is unsafe for the exact network: float32 numbers of the deployed domain, or rational numbers
@@ -221,6 +227,8 @@ class _Court:
     def refuted(self, decision: Decision, path: str | os.PathLike[str] | None) -> Decision:
         assert self.found is not None
         case, inputs, outputs = self.found
+        if differs := replayed(self.question.subject, self.question.property):
+            return replace(decision, verdict=Unknown(f"a counterexample was found, but {differs}"))
         proof = self.certificate("violated", point_proof(case, inputs))
         verdict = checker.check(proof.to_bytes())
         if not verdict.accepted:
