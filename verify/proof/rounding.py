@@ -44,7 +44,7 @@ def _constant(network: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _as_given(network: Any, k: int) -> bool:
     """Whether a constant consists of elements of tensors, none of them computed."""
-    while network.nodes[k].op in ("take", "view", "neg"):
+    while network.nodes[k].op in ("take", "neg"):
         (k,) = network.nodes[k].of
     return network.nodes[k].op == "tensor"
 

@@ -3,6 +3,7 @@ program, onnxruntime."""
 
 import base64
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,10 +14,9 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
-from safetensors.numpy import load
 
 from axiom_jax.interop import from_onnx
-from axiom_jax.verification.proof.certificate import Certificate, describe_model
+from axiom_jax.verification.proof.certificate import Certificate, describe_model, tensors_of
 from axiom_jax.verification.proof.exact import Exact, exactly
 from axiom_jax.verification.search.margins import subject_of
 
@@ -106,10 +106,10 @@ def write(path: Path, content: bytes) -> str:
 def reseal(path: Path, change: Callable[[dict[str, Any], dict[str, np.ndarray]], None], weights: bool = True) -> None:
     """Change a certificate and its tensors, and seal it again: every hash in it is right."""
     payload = json.loads(path.read_bytes())["payload"]
-    tensors = {k: v.copy() for k, v in load(base64.b64decode(payload["weights"]["inside"])).items()}
+    tensors = {k: v.copy() for k, v in tensors_of(payload).items()}
     change(payload, tensors)
     if weights:
         model = payload["model"]
         described, blob = describe_model(model["program"], tensors, model["name"], model["source"])
-        payload |= {"model": described, "weights": {"inside": base64.b64encode(blob).decode()}}
+        payload |= {"model": described, "weights": base64.b64encode(zlib.compress(blob)).decode()}
     path.write_bytes(Certificate(payload).to_bytes())

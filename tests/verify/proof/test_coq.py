@@ -44,8 +44,7 @@ def certificate(program, cases, trees, text=None):
     payload = build.certificate(*program, cases, {"kind": "tree", "trees": trees})
     if text is not None:
         payload["property"]["text"] = text
-    found = Certificate(payload, 1 + any("roots" in tree for tree in trees))
-    return found
+    return Certificate(payload)
 
 
 ABSOLUTE = dense([[[1, -1]], [[1], [1]]])  # |x|: node 4 is what the relu takes
@@ -59,7 +58,7 @@ def small():
 
 
 def split_certificate():
-    """What version 2 adds: a split neuron, a cut input, multipliers of splits, two roots, several atoms together, a
+    """A split neuron, a cut input, multipliers of splits, two roots, several atoms together, a
     strict atom whose threshold is met; and two cases."""
     outside = [build.atom({0: -1}, -1, {0: HALF})]  # |x| >= 1 + x / 2
     first = build.case([-HALF], [1], [[build.atom({0: 1}, 0, strict=True)], outside])
