@@ -61,7 +61,7 @@ def open_envelope(data: bytes) -> dict[str, Any]:
         for key in ("predicate", "certificate"):
             whole = whole.get(key) if type(whole) is dict else None
         data = canonical(whole)
-    conform(whole, {"digest": str, "format": str, "payload": dict, "version": int}, "the file", Unreadable)
+    whole = conform(whole, {"digest": str, "format": str, "payload": dict, "version": int}, "the file", Unreadable)
     if whole["format"] != "axiom-certificate" or whole["version"] != 3 or data.removesuffix(b"\n") != canonical(whole):
         raise Unreadable("this is no axiom-certificate of version 3 in canonical form")  # so no key is double
     need(hashlib.sha256(canonical(whole["payload"])).hexdigest() == whole["digest"], "the digest does not match")
@@ -234,8 +234,8 @@ def parse_node(raw: Any, nodes: list[Node], tensors: dict[str, tuple[str, bytes]
     need((op == "input") == (not nodes), "node 0, and no other, must be the input")
     if op == "input":
         return Node(op, [], integer(raw["size"], 1, MAX_SIZE, f"the size of {here}"), False)
+    name, dtype = (raw.get("name"), "F32") if op == "tensor" else (raw.get("index"), "I32")
     if op in ("tensor", "take"):
-        name, dtype = (raw["name"], "F32") if op == "tensor" else (raw["index"], "I32")
         need(name in tensors and tensors[name][0] == dtype, f"{here} names no {dtype} tensor")
         if op == "tensor":
             return Node(op, [], len(tensors[name][1]) // 4, True)
