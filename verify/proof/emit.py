@@ -1,4 +1,4 @@
-"""What a search with splits and multipliers found, as a certificate holds it (format version 2).
+"""What a search with splits and multipliers found, as a certificate holds it.
 
 A search speaks of the neurons of model ∘ atoms, a certificate of the nodes of the model alone: both are lowered the
 same way, so their neurons correspond in order. Multipliers are rounded to the certificate's grid; what is rounded is

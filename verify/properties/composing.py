@@ -392,11 +392,14 @@ def prove(
     raise AssertionError("unreachable")
 
 
-def certify(subject: Subject, prop: Property, choices: Sequence[tuple[int, ...]], budget: Budget) -> Answer:
+def certify(
+    subject: Subject, prop: Property, choices: Sequence[tuple[int, ...]], budget: Budget, profile: str = ""
+) -> Answer:
     """The checker's answer on a property each of whose cases is bounded as a whole.
 
     Args:
         choices: for each case the atoms that its bounds refute, one a disjunct.
+        profile: of float32 arithmetic, where the proof is to be at that level too.
     """
     exact = exactly(subject)
     if exact.missing is not None:
@@ -404,7 +407,8 @@ def certify(subject: Subject, prop: Property, choices: Sequence[tuple[int, ...]]
     tree = Tree(len(prop.cases))
     for number, choice in enumerate(choices):
         tree.close(number, choice)
-    found = certificate(exact.model, exact.blob, describe_property(prop), "holds", tree_proof(tree, prop), {})
+    proof = tree_proof(tree, prop)
+    found = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {}, profile)
     with TemporaryDirectory() as folder:
         checked = run_checker(save_certificate(found, Path(folder, "proof.cert")), budget.check_seconds)
     if checked.accepted:

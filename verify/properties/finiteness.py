@@ -1,6 +1,7 @@
-"""Whether float32 outputs are numbers: interval bounds of every value, and executed inputs.
+"""Whether float32 outputs are numbers: bounds of every value at level float32, and executed inputs.
 
-No checker judges level float32 yet, so bounds make a claim at most. What was executed refutes at level bitwise.
+A certificate at level float32 shows that all values are finite, whatever it is about: here, that outputs are below
+2^61. Where the level cannot speak of a model, interval bounds make a claim. What was executed refutes at level bitwise.
 """
 
 import time
@@ -14,14 +15,19 @@ import numpy as np
 from axiom_jax._domain import interpret
 from axiom_jax._errors import UnsupportedPrimitive
 from axiom_jax.verification.domains.interval import Interval, interval
+from axiom_jax.verification.proof.exact import replayed
+from axiom_jax.verification.proof.float32 import PROFILE, obstacle
 from axiom_jax.verification.properties.balls import contains, moved_in
+from axiom_jax.verification.properties.composing import certify
 from axiom_jax.verification.properties.scope import Budget, Place, Scope, unbounded
 from axiom_jax.verification.properties.ways import Outcome
+from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.results import Answer, Tested
-from axiom_jax.verification.search.margins import nearest
-from axiom_jax.verification.verdict import Claimed, Counterexample, Refuted
+from axiom_jax.verification.search.margins import Subject, nearest
+from axiom_jax.verification.verdict import Claimed, Counterexample, Proved, Refuted
 
 LARGEST = 2.0**127
+BELOW = Fraction(2**61)  # more than values may be at level float32
 BLOCK = 4096
 
 
@@ -59,10 +65,31 @@ class ByIntervals:
             return Tested(executed, "the rows of the data were executed")
         largest, why = self._largest()
         if largest is not None and largest < LARGEST:
-            reason = (f"interval bounds in float32 keep every value below {largest:.3g} < 2^127; "
-                      f"level float32 is not checked yet")  # fmt: skip
+            found = self._proved(budget)
+            if isinstance(found, Proved):
+                return found
+            reason = f"interval bounds in float32 keep every value below {largest:.3g} < 2^127; level float32: {found}"
             return Claimed(None, reason)
         return Tested(executed, why)
+
+    def questions(self) -> list[tuple[Subject, Property]]:
+        """What a certificate of finiteness is about."""
+        return [] if unbounded(self.place.region) else [(self.scope.subject, self._property())]
+
+    def _property(self) -> Property:
+        lo, hi = self.scope.box(self.place)
+        unsafe = tuple((Atom(((j, Fraction(sign)),), -BELOW),) for j in range(self.scope.outputs) for sign in (1, -1))
+        return Property((Case(tuple(lo), tuple(hi), unsafe),), self.text)
+
+    def _proved(self, budget: Budget) -> Proved | str:
+        """A proof at level float32, or why there is none."""
+        if (reason := obstacle(self.scope.subject)) is not None:
+            return reason
+        if differs := replayed(self.scope.subject, prop := self._property()):
+            return differs
+        choices = [tuple(range(2 * self.scope.outputs))]
+        found = certify(self.scope.subject, prop, choices, budget, PROFILE)
+        return found if isinstance(found, Proved) and "float32" in found.levels else getattr(found, "reason", "")
 
     def _points(self, budget: Budget) -> list[np.ndarray]:
         """Blocks of float32 inputs of the place: rows of data, corners, and random ones."""

@@ -47,7 +47,7 @@ class Search:
         closest: the box that came closest to an unsafe point since the last attack: margin, case, lo, hi.
         boxes: how many were bounded. width: how many in one call.
         slack: float bounds must clear 0 by this much, relative to the thresholds, before a leaf is closed.
-        clip: whether to cut off the sides of a box that are safe; the proof is then of format version 2.
+        clip: whether to cut off the sides of a box that are safe.
     """
 
     question: Question

@@ -68,10 +68,10 @@ def test_rows_of_data_are_tested_and_never_pass():
     assert only(linear, ax.Bounded(0.5, 9), data=X).verdict == "refuted"
 
 
-def test_finite_numbers_are_claimed_until_float32_is_checked():
+def test_finite_numbers_are_claimed_where_level_float32_cannot_speak_of_the_model():
     for item in ax.verify(SOFTMAX, [ax.NoNaN(), ax.NoInf(), ax.Finite()], region=ax.Box(-1, 1), mode="quick"):
         assert item.verdict == "claimed"
-        assert "float32 is not checked" in item.reason
+        assert "level float32: softmax is written by differences" in item.reason
         assert item.levels == ()
 
 
@@ -83,6 +83,13 @@ def test_an_executed_input_refutes_that_outputs_are_numbers():
     assert np.isinf(jax.jit(overflow)(np.full((1, 1), float(x), np.float32))).all()
     assert only(lambda x: jnp.log(x), ax.NoNaN(), region=ax.Box([-1.0], [1.0])).verdict == "refuted"
     assert only(lambda x: jnp.sqrt(x), ax.NoNaN(), data=X).verdict == "tested"
+
+
+def test_finiteness_is_proved_at_level_float32():
+    w = np.array([[1, -2, 3], [0.5, 4, -1]], np.float32)
+    model = lambda x: jax.nn.sigmoid(jax.nn.relu(x @ w) / 3 - 1)
+    result = ax.verify(model, [ax.NoNaN(), ax.Finite()], region=ax.Box([-100.0, 0.0], [100.0, 1.0]), mode="quick")
+    assert result.passed and [item.levels for item in result.items] == [("real", "float32")] * 2
 
 
 def test_values_near_the_largest_float_are_tested_not_claimed():
