@@ -128,7 +128,8 @@ def decide_files(
     left = max(timeout - (time.monotonic() - start), 0.0)
     decision = decide(
         asked.subject, asked.query.property, timeout=left, check=check, check_timeout=check_timeout,
-        certificate_path=certificate, progress=progress, jobs=jobs, executor=executor, journal=journal, float32=True,
+        certificate_path=certificate, progress=progress, jobs=jobs, executor=executor, journal=journal,
+        float32=len(asked.query.needed) == 1,  # several networks are several programs, each rounded by itself
     )  # fmt: skip
     return decision, asked
 

@@ -105,8 +105,8 @@ def settled(program: Program, eqn: Equation) -> Replacement | None:
                 return lambda *operands: operands[other]
     if eqn.name in ("eq", "ne") and eqn.output in program.varying:
         return _is_extreme(program, eqn)
-    if (bent := _bent(program, eqn)) is not None:
-        return bent
+    if (found := bent(program, eqn)) is not None:
+        return found
     made = producers(program).get(eqn.inputs[0]) if eqn.name == "select_n" and len(eqn.inputs) == 3 else None
     if made is None:
         return None
@@ -119,7 +119,7 @@ def settled(program: Program, eqn: Equation) -> Replacement | None:
     return (lambda _, no, yes: no) if first else (lambda _, no, yes: yes)
 
 
-def _bent(program: Program, eqn: Equation) -> Replacement | None:
+def bent(program: Program, eqn: Equation) -> Replacement | None:
     """where(x > 0, a·x, b·x), as leaky relus are written: b·x + (a − b)·max(x, 0), one relu and no gate."""
     made = producers(program).get(eqn.inputs[0]) if eqn.name == "select_n" and len(eqn.inputs) == 3 else None
     if made is None or made.name not in ORDERS or eqn.output.dtype != np.float32:

@@ -1,0 +1,105 @@
+"""Which models level float32 speaks of: those whose operations a compiler keeps, or merges within what is charged."""
+
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from axiom_jax.verification.proof.float32 import obstacle
+from axiom_jax.verification.property import Atom, Case, Property
+from axiom_jax.verification.search.decide import decide
+from axiom_jax.verification.search.margins import Subject
+from axiom_jax.verification.verdict import Proved
+
+c = np.float32
+W = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+SCALE = np.abs(W[0]) + c(0.1)
+TINY = np.full(4, 1e-40, np.float32)
+
+
+def subject(f, params=()):
+    return Subject(f, params, (jax.ShapeDtypeStruct((4,), np.float32),))
+
+
+def reused_sum(_, x):
+    a = x - c(2.0**23)
+    return jnp.concatenate([jax.nn.relu(a), a + c(0.25)])
+
+
+def reused_product(_, x):
+    a = x * c(3)
+    return jnp.concatenate([a, a * c(0.25)])
+
+
+def undefined_choice(_, x):
+    t = x**3 - 2 * x
+    return jnp.where(t >= t, x, -x)
+
+
+REFUSED = {
+    "terms in a row": reused_sum,
+    "factors in a row": reused_product,
+    "products of exponentials": lambda _, x: jnp.exp(x) * jnp.exp(-2 * x),
+    "of exponentials may": lambda _, x: jnp.exp(x) / jnp.exp(2 * x),
+    "exponentials of sums": lambda _, x: jnp.exp(x) ** 3,
+    "a sum of sums": lambda _, x: x.reshape(2, 2).sum(-1).sum(-1)[None],
+    "sums may be taken": lambda _, x: jnp.einsum("ak,ak->a", x.reshape(2, 2), x.reshape(2, 2)).sum()[None],
+    "no float32 number": lambda _, x: (jax.nn.relu(x) * c(1e25)) * c(1e25) + x,
+    "constants may multiply": lambda _, x: (jax.nn.relu(x) / c(1e-25)) / c(1e-25),
+    "that real numbers settle": undefined_choice,
+    "subnormal constant": lambda _, x: jax.nn.relu(x) / c(1e-40),
+    "softmax": lambda _, x: jax.nn.softmax(x),
+    "sin": lambda _, x: jnp.sin(x),
+}
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_what_a_compiler_merges_is_not_spoken_of(said):
+    assert said in str(obstacle(subject(REFUSED[said])))
+
+
+def test_subnormal_weights_are_not_spoken_of():
+    assert "subnormal" in str(obstacle(subject(lambda w, x: jnp.where(w > 0, x, -x), TINY)))
+
+
+SPOKEN_OF = {
+    "dense": lambda w, x: jax.nn.relu(x @ w + w[0]) @ w + w[1],
+    "two matrices": lambda w, x: (x @ w + w[0]) @ w,
+    "batch norm": lambda w, x: jax.nn.relu((x @ w - w[0]) * jax.lax.rsqrt(SCALE + c(1e-5)) * w[1] + w[2]) @ w,
+    "residual": lambda w, x: x + jax.nn.relu(x @ w) @ w,
+    "average pooling": lambda w, x: jax.nn.relu(x.reshape(2, 2).mean(0)) * 2,
+    "sigmoid": lambda w, x: jax.nn.sigmoid(x @ w),
+    "gelu": lambda w, x: jax.nn.gelu(x @ w),
+    "silu": lambda w, x: jax.nn.silu(x),
+    "leaky relu": lambda w, x: jax.nn.leaky_relu(x @ w),
+    "normalised input": lambda w, x: (x - c(0.5)) / c(0.25) @ w,
+    "maximum": lambda w, x: jnp.max(x.reshape(2, 2), 0),
+}
+
+
+@pytest.mark.parametrize("name", SPOKEN_OF)
+def test_usual_layers_are_spoken_of_and_executions_stay_in_what_is_proved(name):
+    """A threshold close below the least output, which executions by XLA then keep to."""
+    asked = subject(SPOKEN_OF[name], W)
+    x = np.random.default_rng(1).uniform(0.5, 0.50001, (500, 4)).astype(np.float32)
+    y = np.asarray(jax.jit(jax.vmap(asked.apply, (None, 0)))(W, x))[:, 0]
+    lo, hi = (Fraction(1, 2),) * 4, (Fraction(float(c(0.50001))),) * 4
+    low = Fraction(float(y.min())) - Fraction(1, 1000)
+    prop = Property((Case(lo, hi, ((Atom(((0, Fraction(1)),), low),),)),))
+    decision = decide(asked, prop, timeout=20.0, float32=True)
+    assert obstacle(asked) is None
+    assert isinstance(decision.verdict, Proved) and decision.verdict.levels == ("real", "float32"), decision.verdict
+    assert float(y.min()) > low
+
+
+def test_what_rounding_may_break_is_proved_over_the_real_numbers_alone():
+    """A margin of 1e-9 at a point: more than nothing over the reals, less than rounding."""
+    third = c(1 / 3)
+    f = lambda _, x: (x[:1] * 2 - x[:1]) * third + (x[1:2] - x[1:2] * c(0.5)) * third
+    point = (Fraction(1), Fraction(1), Fraction(0), Fraction(0))
+    exact = Fraction(float(third)) * Fraction(3, 2)
+    prop = Property((Case(point, point, ((Atom(((0, Fraction(1)),), exact - Fraction(1, 10**9)),),)),))
+    verdict = decide(subject(f), prop, timeout=20.0, float32=True).verdict
+    assert isinstance(verdict, Proved) and verdict.levels == ("real",)
