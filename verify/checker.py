@@ -1,6 +1,6 @@
 """Re-checks certificates about neural networks: one file, Python's standard library, integers only.
 
-    python -I -S verify/checker.py [--failed] CERT
+    python -I -S verify/checker.py [--failed] CERT...
 
 Exit 0 `accepted`, 1 `rejected: reason`, 2 `unreadable: reason` or bad usage. Nothing in a certificate is trusted. The
 format is docs/certificate-format.md; the mathematics is weak duality, with every rounding towards the weaker bound.
@@ -456,8 +456,7 @@ def floors(total: int, shift: int, count: int) -> tuple[list[int], bool]:
     return list(layout.unpack((total >> shift).to_bytes(16 * count, "little"))), total & dropped != 0
 # --- Bounding ---------------------------------------------------------------------------------------------------------
 class Bounds:
-    """Enclosures at 2^-G of the nodes over one box, and what backward passes need of them. `parted`: only where splits
-    of neurons hold; `empty`: nowhere, for some value would have to be above its upper bound."""
+    """Enclosures over one box. `parted`: only where splits of neurons hold; `empty`: nowhere, a value has no room."""
     def __init__(self, box_lo: list[int], box_hi: list[int]) -> None:
         self.box_lo, self.box_hi, self.parted, self.empty = box_lo, box_hi, False, False  # at 2^-H
         self.values: dict[int, Vector] = {0: outward((box_lo, box_hi, 1 << H), G)}
@@ -480,8 +479,7 @@ def signs(lo: list[int], hi: list[int]) -> tuple[list[int], list[tuple[int, int,
     unstable = [(j, l, u, u - l, STEEP * (u > -l)) for j, (l, u) in enumerate(zip(lo, hi, strict=True)) if l < 0 < u]
     return [j for j, l in enumerate(lo) if l >= 0], unstable
 def sweep(net: Network, known: Bounds, crown: bool, slopes: Callable[..., Slopes] = lambda *_: EMPTY) -> Bounds:
-    """Bound every node over the box of `known`, in order: from its operands, from what is known, and by backward
-    passes, with `slopes` for (node, element, 1 if from below)."""
+    """Bound every node over the box of `known`, in order; passes have `slopes` for (node, element, 1 if from below)."""
     bounds = copy(known)
     bounds.values = values = {0: known.values[0]}
     bounds.charges, bounds.split, bounds.errors, bounds.sums = {}, {}, {}, {}
@@ -650,8 +648,7 @@ class Case:
         self.unsafe = [[Atom(x, net) for x in disjunct] for disjunct in raw["unsafe"]]
         need(len(self.unsafe) > 0 and all(self.unsafe), "unsafe, or a disjunct of it, is empty")
 class Result:
-    """What `check` found: `lines` say what was proved, `reason` why nothing was; `failed` has (case, leaf in preorder)
-    of leaves whose bounds fell short; `margin` is the least bound - threshold; `code` is the exit status."""
+    """What was found: `lines` of what was proved, or a `reason`; (case, leaf in preorder) of leaves that fell short."""
     def __init__(self, code: int = 1, reason: str = "") -> None:
         self.accepted, self.code, self.reason, self.leaves = False, code, reason, 0
         self.levels, self.lines, self.failed = list[str](), list[str](), list[tuple[int, int]]()
@@ -780,20 +777,22 @@ def check(data: bytes) -> Result:
         result.reason = f"the checker could not finish: {type(error).__name__} {str(error)[:200]!r}"
     return result
 def main(arguments: list[str]) -> int:
-    path, *rest = [a for a in arguments if a != "--failed"] or ["-"]
-    if rest or path.startswith("-"):
-        print("usage: python -I -S checker.py [--failed] CERT", file=sys.stderr)
+    paths, worst = [a for a in arguments if a != "--failed"] or ["-"], 0
+    if any(path.startswith("-") for path in paths):
+        print("usage: python -I -S checker.py [--failed] CERT...", file=sys.stderr)
         return 2
-    try:
-        with open(path, "rb") as file:
-            result = check(file.read(MAX_BYTES + 1))
-    except (OSError, ValueError, MemoryError):
-        result = Result(2, "the file cannot be read")
-    verdict = ("accepted", f"rejected: {result.reason}", f"unreadable: {result.reason}")[result.code]
-    print(verdict, *result.lines, sep="\n")
-    if "--failed" in arguments:
-        print(json.dumps({"failed": result.failed[:9999], "leaves": result.leaves, "margin": show(result.margin)}))
-    return result.code
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                result = check(file.read(MAX_BYTES + 1))
+        except (OSError, ValueError, MemoryError):
+            result = Result(2, "the file cannot be read")
+        verdict = ("accepted", f"rejected: {result.reason}", f"unreadable: {result.reason}")[result.code]
+        print(*[f"{path!r}:"] * (len(paths) > 1), verdict, *result.lines, sep="\n")
+        if "--failed" in arguments:
+            print(json.dumps({"failed": result.failed[:9999], "leaves": result.leaves, "margin": show(result.margin)}))
+        worst = max(worst, result.code)
+    return worst
 if __name__ == "__main__":
     sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.exit(main(sys.argv[1:]))

@@ -140,6 +140,7 @@ def test_the_table_lists_everything(plugin):
         ("pjrt:/no/such/plugin.so", "no such PJRT plugin is found here", "backend='pjrt:/path/to/plugin.so'"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # openvino starts a program, JAX warns of that
 def test_absent_backends_say_what_to_install(name, got, fix, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     if name == "npu":

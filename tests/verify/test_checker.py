@@ -887,14 +887,19 @@ def test_it_runs_alone(tmp_path: Path, flags: tuple[str, ...]) -> None:
     assert run(broken, flags=flags).returncode == 2
 
 
-def test_exit_codes_and_bad_usage(tmp_path: Path) -> None:
+def test_several_files_and_bad_usage(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.cert", tmp_path / "bad.cert"
     good.write_bytes(build.seal(relu_payload(True)))
     bad.write_bytes(build.seal(relu_payload(False)))
     for file, word, code in ((good, "accepted", 0), (bad, "rejected", 1), (tmp_path / "missing", "unreadable", 2)):
         done = run(file)
         assert done.returncode == code and done.stdout.split("\n")[0].split(":")[0] == word
-    for arguments in ((), ("--help",), ("--failed",), (good, "--fast"), (good, good)):
+    done = run(good, bad, tmp_path / "missing")
+    said = [line.split(":")[0] for line in done.stdout.splitlines()]
+    assert done.returncode == 2 and [w for w in said if w in ("accepted", "rejected", "unreadable")] == [
+        "accepted", "rejected", "unreadable"]  # fmt: skip
+    assert run(good, bad).returncode == 1 and run(good, good).returncode == 0
+    for arguments in ((), ("--help",), ("--failed",), (good, "--fast")):
         assert run(*arguments).returncode == 2
 
 

@@ -22,7 +22,7 @@ from axiom_jax.verification.proof.certificate import (
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Atom, Case, Property, robust
 from axiom_jax.verification.search.branch_and_bound import Search
-from axiom_jax.verification.search.compilation import compile_count
+from axiom_jax.verification.search.compilation import compile_count, wait_for_compilations
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject, nearest, pose
 from axiom_jax.verification.verdict import Claimed, Proved, Refuted, Unknown
@@ -133,6 +133,7 @@ def test_ctrl_c_gives_the_best_bound_known():
 
 def test_second_net_of_one_architecture_compiles_nothing():
     decide(Subject(network, draw(11, hidden=9), SPECS), below(-100), timeout=30, check=False)
+    wait_for_compilations(time.monotonic() + 60)  # of other tests, in the background
     before = compile_count()
     for seed in (12, 13):
         decide(Subject(network, draw(seed, hidden=9), SPECS), below(-101), timeout=30, check=False)
