@@ -129,7 +129,7 @@ def decide_files(
     decision = decide(
         asked.subject, asked.query.property, timeout=left, check=check, check_timeout=check_timeout,
         certificate_path=certificate, progress=progress, jobs=jobs, executor=executor, journal=journal,
-        float32=len(asked.query.needed) == 1,  # several networks are several programs, each rounded by itself
+        float32=len(asked.query.networks) == 1,  # several networks are several programs, each rounded by itself
     )  # fmt: skip
     return decision, asked
 
