@@ -258,6 +258,21 @@ def show(
 
 
 @app.command()
+def calibrate(
+    out: Annotated[Path | None, typer.Option(help="Where to write what was measured, with its hash.")] = None,
+    profile: Annotated[str | None, typer.Option(help="cpu or cuda; by default that of JAX's device.")] = None,
+    points: Annotated[int, typer.Option(help="How many float32 numbers a function is run on.", min=1)] = 1 << 22,
+    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Run every float32 number: minutes.")] = False,
+    function: Annotated[list[str], typer.Option(help="Only this one; may be repeated.")] = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Measure float32 functions on this machine against a profile of level float32."""
+    from axiom_jax import _cli_calibrate as command
+
+    raise typer.Exit(PROVED if command.run(out, profile, points, exhaustive, function, as_json) else REFUTED)
+
+
+@app.command()
 def bench(
     instances: Annotated[Path, typer.Argument(metavar="INSTANCES.csv", help="onnx,vnnlib,timeout_s,expected")],
     timeout: Annotated[float | None, typer.Option(help="Wall seconds a row; overrides timeout_s.", min=0.0)] = None,
