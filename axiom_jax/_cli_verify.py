@@ -17,6 +17,7 @@ from axiom_jax.interop.onnx.reader import from_onnx
 from axiom_jax.model import Model
 from axiom_jax.verification.proof.binding import check_certificate
 from axiom_jax.verification.proof.certificate import Checked
+from axiom_jax.verification.proof.float32 import obstacle
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject, subject_of
 from axiom_jax.verification.spec.vnnlib2 import Query, read_query
@@ -149,15 +150,26 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
-def at_level(decision: Decision, level: str | None) -> Decision:
-    """A proof that does not reach the required level is no answer."""
+def at_level(decision: Decision, level: str | None, asked: Asked | None = None) -> Decision:
+    """A proof that does not reach the required level is no answer.
+
+    Args:
+        asked: what was decided, so that the reason can say why the level was not reached.
+    """
     verdict = decision.verdict
     if level is None or not isinstance(verdict, (Proved, Claimed)):
         return decision
     if isinstance(verdict, Proved) and level in verdict.levels:
         return decision
     have = ", ".join(verdict.levels) if isinstance(verdict, Proved) else "nothing that was checked"
-    return replace(decision, verdict=Unknown(f"level {level} is required, proved is: {have}", decision.bound))
+    why = f" ({_short_of_float32(asked)})" if asked is not None and isinstance(verdict, Proved) else ""
+    return replace(decision, verdict=Unknown(f"level {level} is required, proved is: {have}{why}", decision.bound))
+
+
+def _short_of_float32(asked: Asked) -> str:
+    if len(asked.query.networks) > 1:
+        return "several networks are rounded each by itself"
+    return obstacle(asked.subject) or "a margin is too small for rounding, or a value may be too large"
 
 
 def exit_code(decision: Decision) -> int:

@@ -83,12 +83,12 @@ def verify(
     if is_statement(property):
         _verify_statement(model, property, timeout, require_level, not no_check, certificate, as_json)
     with command.Progress() as progress:
-        decision, _ = command.decide_files(
+        decision, asked = command.decide_files(
             model, property, timeout=timeout, check=not no_check, check_timeout=check_timeout, certificate=certificate,
             progress=progress.update, networks=command.pairs(network, "--network"), jobs=jobs, executor=executor,
             journal=journal,
         )  # fmt: skip
-    decision = command.at_level(decision, require_level)
+    decision = command.at_level(decision, require_level, asked)
     if as_json:
         print(json.dumps(decision.to_dict()))
     else:

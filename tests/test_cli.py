@@ -116,6 +116,15 @@ def test_levels_and_no_check(files, capsys):
     assert code == 3 and last(out)["verdict"] == "claimed" and "time" in last(out)["reason"]
 
 
+def test_why_a_level_is_not_reached_is_said(files, capsys):
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"], axis=1)], "g", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "s.onnx")
+    Path("below.vnnlib").write_text(SAFE + BOX + "(assert (>= Y_0 1.5))")
+    code, out, _ = run(capsys, "verify", "s.onnx", "below.vnnlib", "--require-level", "float32", "--json")
+    assert code == 3 and last(out)["reason"].endswith("proved is: real (softmax is written by differences)")
+
+
 BAD = {
     "missing model": (["nowhere.onnx", "holds.vnnlib"], "nowhere.onnx"),
     "missing property": (["net.onnx", "nowhere.vnnlib"], "nowhere.vnnlib"),
