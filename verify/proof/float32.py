@@ -88,6 +88,7 @@ def _merged(program: Program, known: dict[Var, Any]) -> str | None:
             alone &= uses[v] == 1
         return made.get(v), alone
 
+    exponentials = Counter[Var]()  # how many are factors of a product or quotient
     factors: dict[Var, float] = {}  # the most that constants multiply a value by, along the chain that it ends
     for eqn in program.equations:
         varying = [v for v in eqn.inputs if v in program.varying]
@@ -97,9 +98,11 @@ def _merged(program: Program, known: dict[Var, Any]) -> str | None:
         names = [e.name for e, _ in inner if e is not None]
         if eqn.name in SUMS - {"dot_general", "conv_general_dilated"} and SUMS.intersection(names):
             return "a sum of sums may be taken in one"
-        if eqn.name in ("mul", "div", "square", "integer_pow") and names and set(names) == {"exp"}:
-            if len(varying) == len(names) and (len(varying) > 1 or eqn.name in ("square", "integer_pow")):
+        if eqn.name in ("mul", "div", "square", "integer_pow"):
+            held = sum(e.name == "exp" or exponentials[e.output] for e, _ in inner if e is not None)
+            if held * (1 + (eqn.name in ("square", "integer_pow"))) > 1:
                 return "products of exponentials may be exponentials of sums"
+            exponentials[eqn.output] = held
         if eqn.name == "div" and "div" in names and len(varying) == 2:
             return "quotients of quotients may be taken in one"
         if len(varying) == 2:

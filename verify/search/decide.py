@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -195,11 +196,15 @@ class _Court:
     def __init__(self, question: Question, meta: dict[str, str], float32: bool = False, kept: bool = False):
         self.question, self.exact, self.kept = question, exactly(question.subject), kept
         self.found: tuple[int, list[Fraction], list[tuple[Fraction, Fraction]]] | None = None
-        self.profile = PROFILE if float32 and obstacle(question.subject) is None else ""
+        self.float32 = float32
         self.meta = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": f"python {platform.python_version()}, jax {jax.__version__}, {platform.machine()}",
         } | meta
+
+    @cached_property
+    def profile(self) -> str:  # looked for when there is a proof, not before a search
+        return PROFILE if self.float32 and obstacle(self.question.subject) is None else ""
 
     def certificate(self, claim: str, proof: dict[str, Any], profile: str = "") -> Certificate:
         model, asked = self.exact.model, describe_property(self.question.property)

@@ -44,6 +44,7 @@ REFUSED = {
     "products of exponentials": lambda _, x: jnp.exp(x) * jnp.exp(-2 * x),
     "of exponentials may": lambda _, x: jnp.exp(x) / jnp.exp(2 * x),
     "exponentials of sums": lambda _, x: jnp.exp(x) ** 3,
+    "may be exponentials": lambda _, x: jnp.exp(x) * (x * jnp.exp(-2 * x)),
     "a sum of sums": lambda _, x: x.reshape(2, 2).sum(-1).sum(-1)[None],
     "sums may be taken": lambda _, x: jnp.einsum("ak,ak->a", x.reshape(2, 2), x.reshape(2, 2)).sum()[None],
     "no float32 number": lambda _, x: (jax.nn.relu(x) * c(1e25)) * c(1e25) + x,
