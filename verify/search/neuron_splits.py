@@ -20,7 +20,6 @@ from axiom_jax.verification.proof.emit import neuron_tree
 from axiom_jax.verification.search.branching import candidates
 from axiom_jax.verification.search.compilation import compiled_before, compiled_by
 from axiom_jax.verification.search.frontier import open_nodes
-from axiom_jax.verification.search.leaves import piecewise_linear, solve
 from axiom_jax.verification.search.margins import Question
 from axiom_jax.verification.search.neuron_parts import Open, as_bytes, multiplications, padded, pieces_of
 from axiom_jax.verification.search.optimised import (
@@ -408,6 +407,8 @@ class NeuronSearch:
 
     def _finish(self, sub: Open, value: float, deadline: float, judge: Judge) -> bool:
         """No neuron is left to split: a linear program decides. Whether its point is unsafe."""
+        from axiom_jax.verification.search.leaves import piecewise_linear, solve  # scipy takes a while to import
+
         piece, part = self.pieces[sub.piece], self.subproblem(sub)
         if not piecewise_linear(self.question):
             self.finished.append(replace(sub, value=value))

@@ -11,7 +11,6 @@ from typing import Any
 from axiom_jax.verification.search.attack import Attack
 from axiom_jax.verification.search.branch_and_bound import Search
 from axiom_jax.verification.search.device_pool import input_search
-from axiom_jax.verification.search.leaves import LeafSearch
 from axiom_jax.verification.search.margins import Question
 from axiom_jax.verification.search.neuron_splits import NeuronSearch
 from axiom_jax.verification.search.strategy import Judge, Strategy
@@ -24,6 +23,12 @@ ATTACK = 0.3  # seconds of the attack after a round, a second of a turn
 FAVOUR = 4.0  # how many times as long the turns of the search that is ahead are
 
 
+def _programs(question: Question) -> Any:
+    from axiom_jax.verification.search.leaves import LeafSearch  # scipy takes a while to import
+
+    return LeafSearch(question)
+
+
 def searches(question: Question) -> "Portfolio":
     """The searches that may decide a question, the likeliest first.
 
@@ -32,7 +37,7 @@ def searches(question: Question) -> "Portfolio":
     """
     inputs = ("splits of inputs", lambda: input_search(question))
     neurons = ("splits of neurons", lambda: NeuronSearch(question))
-    programs = ("linear programs", lambda: LeafSearch(question))
+    programs = ("linear programs", lambda: _programs(question))
     free = int((question.hi > question.lo).sum(1).max())
     size = sum(v.size for v in question.plan.sites)
     if free <= FEW_INPUTS:
