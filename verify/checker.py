@@ -25,8 +25,8 @@ STEEP, UNIT = 255, 20  # the slope 1, as slopes are multiples of 1 / 255; fracti
 MAX_BYTES, MAX_SIZE = 1 << 30, 1 << 24  # of a certificate or a weights file; values of all nodes together
 Vector = tuple[list[int], list[int], int]  # lo, hi, den > 0: numbers x with lo <= x den <= hi, exact where lo = hi
 Split = tuple[int, int, int, int]  # k, j, p at 2^-H, sign: where sign (z - p) >= 0 for z = the value j of node k
-PROFILES = {"cpu": {"exp": 3, "logistic": 5, "tanh": 10, "sqrt": 2, "reciprocal": 4, "div": 4},  # errors of
-            "cuda": {"exp": 4, "logistic": 8, "tanh": 11, "sqrt": 2, "reciprocal": 4, "div": 4}}  # 2^-24 |f|
+PROFILES = {"cpu": {"exp": 3, "log": 3, "logistic": 5, "tanh": 10, "erf": 14, "sqrt": 2, "reciprocal": 4, "div": 4},
+            "cuda": {"exp": 4, "log": 3, "logistic": 8, "tanh": 11, "erf": 13, "sqrt": 2, "reciprocal": 4, "div": 4}}
 SUMS, MOVES, EXACT = {"add", "sub", "matmul"}, {"take", "concat", "neg"}, {"take", "concat", "neg", "relu", "gate"}
 Slopes = dict[tuple[int, int], int]  # by (k, j): of the line s z / STEEP below the relu of the value j of node k
 EMPTY: Slopes = {}
