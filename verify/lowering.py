@@ -208,11 +208,6 @@ def _expm1(program: Program, eqn: Equation) -> Replacement:
     return lambda x: jnp.exp(x) - 1
 
 
-@_lowering("tan")
-def _tan(program: Program, eqn: Equation) -> Replacement:
-    return lambda x: jnp.sin(x) * lax.integer_pow(jnp.cos(x), -1)
-
-
 @_lowering("log1p")
 def _log1p(program: Program, eqn: Equation) -> Replacement:
     return lambda x: jnp.log(1 + x)
