@@ -25,7 +25,7 @@ from axiom_jax.verification._fast_numbers import (
 Rows = NDArray[np.intp]
 Tables = dict[int, NDArray[np.int16]]  # by the operand of relus: slopes in 1 / 255, -1 for none; the last row is empty
 FLUSH = 2.0**-40  # covers every number that is flushed to 0, as in the checker
-CHUNK = 1 << 18  # numbers of one array of multipliers: 2 MiB
+CHUNK = 1 << 14  # numbers of one array of multipliers: 128 KiB, so that a pass stays in the cache
 
 
 class Lines(NamedTuple):
@@ -411,19 +411,17 @@ def _improve(
     lemma: Callable[..., Rows | None], spread: Any,
 ) -> None:  # fmt: skip
     """Backward passes for what is unstable: one a side, the second only where the first does not settle a relu."""
-    first, apart = np.where(hi > -lo, 1, -1), lo < hi
+    first, apart, lemmas = np.where(hi > -lo, 1, -1), lo < hi, lemma(k)
     for sides in (first, -first):
         unstable = apart if net.feeding[k] else (lo < 0) & (hi > 0)
-        for sign in (1, -1):
-            boxes, elements = np.nonzero(unstable & (sides == sign))
-            groups = _grouped(boxes, max(CHUNK // max(net.widest, 1), 1))
-            task = partial(_passes, net, bounds, k, sign, boxes, elements, tables, lemma(k, sign))
-            for at, found in spread(task, groups):
-                which = boxes[at], elements[at]
-                if sign > 0:
-                    lo[which] = np.maximum(lo[which], found)
-                else:
-                    hi[which] = np.minimum(hi[which], -found)
+        boxes, elements = np.nonzero(unstable)
+        sign = sides[boxes, elements]
+        table = None if lemmas is None else lemmas[(1 - sign) // 2, elements]
+        task = partial(_passes, net, bounds, k, (boxes, elements, sign), tables, table)
+        for at, found in spread(task, _grouped(boxes, max(CHUNK // net.widest, 1))):
+            which, up = (boxes[at], elements[at]), sign[at] > 0
+            lo[which] = np.where(up, np.maximum(lo[which], found), lo[which])
+            hi[which] = np.where(up, hi[which], np.minimum(hi[which], -found))
 
 
 Group = tuple[Rows, Rows, Rows]  # of passes: which they are; which group of a batch each is in; its place in the group
@@ -453,18 +451,18 @@ def _grouped(boxes: Rows, budget: int) -> list[Group]:
 
 
 def _passes(
-    net: FloatNetwork, bounds: Bounds, k: int, sign: int, boxes: Rows, elements: Rows, tables: Tables,
-    lemma: Rows | None, group: Group,
+    net: FloatNetwork, bounds: Bounds, k: int, wanted: tuple[Rows, Rows, Rows], tables: Tables, lemmas: Rows | None,
+    group: Group,
 ) -> tuple[Rows, Array]:  # fmt: skip
-    """Lower bounds of sign * the elements of one batch."""
-    passes, groups, places = group
+    """Lower bounds of sign * element for one batch of what is wanted: boxes, elements and signs."""
+    (boxes, elements, sign), (passes, groups, places) = wanted, group
     shape = int(groups.max()) + 1, int(places.max()) + 1
     rows = np.zeros(shape[0], np.intp)
     rows[groups] = boxes[passes]
     unit = np.zeros((*shape, net.nodes[k].size))
-    unit[groups, places, elements[passes]] = sign
+    unit[groups, places, elements[passes]] = sign[passes]
     table = None
-    if lemma is not None:
+    if lemmas is not None:
         table = np.full(shape, -1, np.intp)
-        table[groups, places] = lemma[elements[passes]]
+        table[groups, places] = lemmas[passes]
     return passes, lower_bound(net, bounds, rows, {k: unit}, tables, table)[groups, places]

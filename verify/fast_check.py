@@ -9,7 +9,7 @@ enough for binary64 would cost 1e-5 a layer, and thin margins with it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -161,12 +161,12 @@ def _tables(net: FloatNetwork, tree: checker.Tree) -> Tables:
     return found
 
 
-def _lemmas(net: FloatNetwork, tree: checker.Tree) -> Callable[[int, int], Rows | None]:
-    """Which table the passes of a node take on a side, for each of its elements; None if all go by the rule."""
-    found = dict[tuple[int, int], Rows]()
+def _lemmas(net: FloatNetwork, tree: checker.Tree) -> dict[int, Rows]:
+    """Which tables the passes of a node take, from below (row 0) and above, for each element; none: all by the rule."""
+    found = dict[int, Rows]()
     for (k, j, sign), table in tree.lemmas.items():
-        found.setdefault((k, sign), np.full(net.nodes[k].size, -1, np.intp))[j] = table
-    return lambda k, sign: found.get((k, sign))
+        found.setdefault(k, np.full((2, net.nodes[k].size), -1, np.intp))[(1 - sign) // 2, j] = table
+    return found
 
 
 class Walk:
@@ -176,7 +176,7 @@ class Walk:
         self.net, self.case, self.tree = net, case, tree
         self.tables = _tables(net, tree)
         self.sweep = partial(
-            sweep, net, crown=tree.crown, tables=self.tables, lemma=_lemmas(net, tree), spread=spread
+            sweep, net, crown=tree.crown, tables=self.tables, lemma=_lemmas(net, tree).get, spread=spread
         )
         self.failed, self.margin = set[int](), float("inf")
         self.box = below(case.lo, checker.H), above(case.hi, checker.H)
