@@ -25,6 +25,7 @@ from axiom_jax.verification._fast_numbers import (
 Rows = NDArray[np.intp]
 Tables = dict[int, NDArray[np.int16]]  # by the operand of relus: slopes in 1 / 255, -1 for none; the last row is empty
 FLUSH = 2.0**-40  # covers every number that is flushed to 0, as in the checker
+SETTLED = 2.0**-40  # a bound of a relu this close to 0 may be 0 to the checker; a table then chooses no slope
 CHUNK = 1 << 14  # numbers of one array of multipliers: 128 KiB, so that a pass stays in the cache
 
 
@@ -36,6 +37,7 @@ class Lines(NamedTuple):
     above: list[Array]
     offset_below: Array | None
     offset_above: Array | None
+    free: Array | None = None  # of a relu: where tables may choose the slope below
 
 
 @dataclass
@@ -79,8 +81,8 @@ def _each(of: Callable[..., Any], *lines: Lines) -> Lines:
     """One `Lines` whose arrays are made of those of others."""
     first = lines[0]
     lists = [[of(*arrays) for arrays in zip(*both, strict=True)] for both in zip(*(x[1:3] for x in lines), strict=True)]
-    offsets = [None if arrays[0] is None else of(*arrays) for arrays in zip(*(x[3:] for x in lines), strict=True)]
-    return Lines(first.operands, lists[0], lists[1], *offsets)
+    rest = [None if arrays[0] is None else of(*arrays) for arrays in zip(*(x[3:] for x in lines), strict=True)]
+    return Lines(first.operands, lists[0], lists[1], *rest)
 
 
 def joined(parts: list[Bounds]) -> Bounds:
@@ -130,7 +132,7 @@ def draw(net: FloatNetwork, bounds: Bounds, k: int) -> None:
         bounds.lines[k] = Lines([node.source], [s], [steep], t, offset)
         slopes = [np.maximum(np.abs(s), np.abs(steep))]
     charge = sum((s * a * (2 * ROUNDING) for s, a in zip(slopes, sizes, strict=True)), np.zeros(sizes[0].shape))
-    offsets = [np.abs(t) for t in bounds.lines[k][3:] if t is not None]
+    offsets = [np.abs(t) for t in bounds.lines[k][3:5] if t is not None]
     charge += gamma(node.size) * np.maximum.reduce(offsets)
     if net.profile and not node.pair and node.op != "relu":  # of flushing; elsewhere errors hold it
         charge += slopes[0] * FLUSH
@@ -150,7 +152,8 @@ def _relu(source: int, lo: Array, hi: Array) -> tuple[Lines, list[Array]]:
     s = np.minimum(np.where(unstable, hi / width, lo >= 0), 1.0)
     t = np.where(unstable, np.maximum(-s * lo, (1 - s) * hi) * (1 + 8 * ROUNDING) + TINY, 0.0)
     below = np.where(unstable, hi > -lo, lo >= 0).astype(np.float64)
-    return Lines([source], [below], [s], np.zeros_like(t), t), [np.where(unstable, 1.0, 0.0)]
+    free = (lo < -SETTLED) & (hi > SETTLED)
+    return Lines([source], [below], [s], np.zeros_like(t), t, free), [np.where(unstable, 1.0, 0.0)]
 
 
 def _gate(of: list[int], decides: Pair, through: Pair) -> Lines:
@@ -212,7 +215,8 @@ def lower_bound(
             moved = row.reshape(-1, matrix.weights.shape[1]) @ matrix.transposed
             targets.append((node.source, moved.reshape(*shape, -1)))
         else:
-            for i, part in _relaxed(bounds.lines[k], row, pick, add, tables.get(node.source), table):
+            slopes = tables.get(node.source) if node.op == "relu" else None
+            for i, part in _relaxed(bounds.lines[k], row, pick, add, slopes, table):
                 if i in net.known:
                     add(dot(part, net.known[i][0]))
                 else:
@@ -249,10 +253,10 @@ def _relaxed(
     found = list[tuple[int, Array]]()
     for place, i in enumerate(lines.operands):
         below, above = pick(lines.below[place])[:, None], pick(lines.above[place])[:, None]
-        if slopes is not None and table is not None:
+        if slopes is not None and table is not None and lines.free is not None:
             chosen = slopes[table]
-            below = np.where((offset[:, None] > 0) & (chosen >= 0), chosen * (1 / checker.STEEP), below)
-            below = np.minimum(below, 1.0)
+            free = (pick(lines.free)[:, None]) & (chosen >= 0)
+            below = np.where(free, np.minimum(chosen * (1 / checker.STEEP), 1.0), below)
         found.append((i, up * below + down * above))
     return found
 

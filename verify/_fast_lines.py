@@ -113,8 +113,8 @@ def _tangents(op: str, lo: Array, hi: Array) -> tuple[Array, Array]:
         right, high = value(op, hi), np.zeros_like(lo)
         for _ in range(20):
             half = (p + high) * 0.5
-            meets = value(op, half) + derivative(op, half) * (hi - half) < right
-            p, high = np.where(meets, p, half), np.where(meets, half, high)
+            below_end = value(op, half) + derivative(op, half) * (hi - half) < right
+            p, high = np.where(below_end, half, p), np.where(below_end, high, half)
     p = np.minimum(np.where(convex, centre, p), centre)
     chord, chord_offset = _chords(op, lo, hi, -1)
     f, steep = value(op, p), derivative(op, p)
