@@ -86,9 +86,10 @@ def relax(op: str, lo: Array, hi: Array) -> Relaxed:
 
 
 def _slopes(op: str, lo: Array, hi: Array) -> Array:
-    """Of the chord; 0 where the ends are too close to tell."""
-    wide = hi - lo > 1e-12 * (1 + largest(lo, hi))
-    return np.where(wide, (value(op, hi) - value(op, lo)) / np.where(wide, hi - lo, 1), 0.0)
+    """Of the chord, which is that of a wider interval where the ends are too close to tell: any slope would do."""
+    end = np.maximum(hi, lo + 1e-6 * (1 + np.abs(lo)) * (hi - lo < 1e-9 * (1 + np.abs(lo))))
+    wide = end > lo
+    return np.where(wide, (value(op, end) - value(op, lo)) / np.where(wide, end - lo, 1), 0.0)
 
 
 def _chords(op: str, lo: Array, hi: Array, side: int) -> tuple[Array, Array]:
