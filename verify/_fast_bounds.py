@@ -19,14 +19,14 @@ from axiom_jax.verification import checker
 from axiom_jax.verification._fast_lines import enclose, relax
 from axiom_jax.verification._fast_network import FloatNetwork, Pair
 from axiom_jax.verification._fast_numbers import (
-    DROPPED, ROUNDING, TINY, Array, dot, finite, gamma, largest, middle, on_grid, products, widened,
+    DROPPED, ROUNDING, TINY, Array, dot, finite, gamma, largest, middle, multiplied, on_grid, products, widened,
 )  # fmt: skip
 
 Rows = NDArray[np.intp]
 Tables = dict[int, NDArray[np.int16]]  # by the operand of relus: slopes in 1 / 255, -1 for none; the last row is empty
 FLUSH = 2.0**-40  # covers every number that is flushed to 0, as in the checker
 SETTLED = 2.0**-40  # a bound of a relu this close to 0 may be 0 to the checker; a table then chooses no slope
-CHUNK = 1 << 14  # numbers of one array of multipliers: 128 KiB, so that a pass stays in the cache
+CHUNK = 1 << 13  # numbers of one array of multipliers: 64 KiB, so that a pass stays in the cache
 
 
 class Lines(NamedTuple):
@@ -212,7 +212,7 @@ def lower_bound(
                     targets.append((part.operand, part.backward(row)))
         elif node.op == "matmul":
             matrix = net.matrices[k]
-            moved = row.reshape(-1, matrix.weights.shape[1]) @ matrix.transposed
+            moved = multiplied(row.reshape(-1, matrix.weights.shape[1]), matrix.transposed)
             targets.append((node.source, moved.reshape(*shape, -1)))
         else:
             slopes = tables.get(node.source) if node.op == "relu" else None
@@ -334,8 +334,8 @@ def _multiplied(net: FloatNetwork, k: int, lo: Array, hi: Array) -> tuple[Pair, 
     matrix, (m, width, count) = net.matrices[k], net.nodes[k].shape
     lo, hi = lo.reshape(-1, width), hi.reshape(-1, width)
     (centre, radius), size = middle(lo, hi), largest(lo, hi)
-    sizes, found = size @ matrix.sizes, centre @ matrix.weights
-    wide = (radius @ matrix.sizes) * (1 + gamma(width)) + gamma(width) * sizes + TINY
+    sizes, found = multiplied(size, matrix.sizes), multiplied(centre, matrix.weights)
+    wide = multiplied(radius, matrix.sizes) * (1 + gamma(width)) + gamma(width) * sizes + TINY
     charge = gamma(count) * sizes
     if matrix.radius is not None:
         spread = (size @ matrix.radius) * (1 + gamma(width))

@@ -17,6 +17,7 @@ ROUNDING = 2.0**-53  # u: of one operation, relative
 TINY = 2.0**-900  # far above all that underflow drops from one number
 LIMIT = 2.0**300  # of values of neurons: then what underflow drops in a whole pass is below DROPPED
 DROPPED = 2.0**-700
+ALONE = 1 << 18  # multiplications: OpenBLAS starts threads above this
 
 
 def gamma(count: int) -> float:
@@ -93,6 +94,18 @@ def dot(rows: Array, vector: Array) -> Array:
     if vector.ndim == 1:
         return rows @ vector
     return np.matmul(rows, vector[:, :, None])[:, :, 0]
+
+
+def multiplied(rows: Array, matrix: Array) -> Array:
+    """rows @ matrix, in slices of so little work that BLAS keeps to one thread, unless the matrix is large: on a busy
+    machine threads that wait for one another cost more than they bring."""
+    step = ALONE // matrix.size
+    if step < 16 or len(rows) <= step:
+        return rows @ matrix
+    found = np.empty((len(rows), matrix.shape[1]))
+    for start in range(0, len(rows), step):
+        np.matmul(rows[start : start + step], matrix, out=found[start : start + step])
+    return found
 
 
 def finite(*arrays: Any) -> bool:
