@@ -27,6 +27,7 @@ Tables = dict[int, NDArray[np.int16]]  # by the operand of relus: slopes in 1 / 
 FLUSH = 2.0**-40  # covers every number that is flushed to 0, as in the checker
 SETTLED = 2.0**-40  # a bound of a relu this close to 0 may be 0 to the checker; a table then chooses no slope
 CHUNK = 1 << 13  # numbers of one array of multipliers: 64 KiB, so that a pass stays in the cache
+LARGEST = 1 << 20  # of the same, where a few passes at a time keep products of large matrices busy
 
 
 class Lines(NamedTuple):
@@ -421,8 +422,9 @@ def _improve(
         boxes, elements = np.nonzero(unstable)
         sign = sides[boxes, elements]
         table = None if lemmas is None else lemmas[(1 - sign) // 2, elements]
+        rows = max(CHUNK // net.widest, min(LARGEST // net.widest, 64), 1)
         task = partial(_passes, net, bounds, k, (boxes, elements, sign), tables, table)
-        for at, found in spread(task, _grouped(boxes, max(CHUNK // net.widest, 1))):
+        for at, found in spread(task, _grouped(boxes, rows)):
             which, up = (boxes[at], elements[at]), sign[at] > 0
             lo[which] = np.where(up, np.maximum(lo[which], found), lo[which])
             hi[which] = np.where(up, hi[which], np.minimum(hi[which], -found))

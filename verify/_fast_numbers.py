@@ -17,7 +17,7 @@ ROUNDING = 2.0**-53  # u: of one operation, relative
 TINY = 2.0**-900  # far above all that underflow drops from one number
 LIMIT = 2.0**300  # of values of neurons: then what underflow drops in a whole pass is below DROPPED
 DROPPED = 2.0**-700
-ALONE = 1 << 18  # multiplications: OpenBLAS starts threads above this
+ALONE, SHORT = 1 << 18, 9000  # multiplications by a matrix, by a vector: OpenBLAS starts threads above this
 
 
 def gamma(count: int) -> float:
@@ -91,6 +91,8 @@ def on_grid(lo: Array, hi: Array) -> tuple[Array, Array]:
 
 def dot(rows: Array, vector: Array) -> Array:
     """rows (parts, count, n) times a vector (n,), or one a part (parts, n): (parts, count)."""
+    if rows.shape[1] * rows.shape[2] > SHORT:
+        return np.einsum("brn,n->br" if vector.ndim == 1 else "brn,bn->br", rows, vector)
     if vector.ndim == 1:
         return rows @ vector
     return np.matmul(rows, vector[:, :, None])[:, :, 0]
