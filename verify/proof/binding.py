@@ -67,7 +67,11 @@ def check_certificate(
         return found
     if (several := _several(content, at)) is not None:
         return several if isinstance(several, Checked) else _check_bundle(several, model, timeout, properties)
-    checked = _judged(content, timeout)
+    return bind(_judged(content, timeout), content, at, model)
+
+
+def bind(checked: Checked, content: bytes, at: str, model: "Model | Subject | None") -> Checked:
+    """What was accepted of a certificate, and whether it is about this model; the judgement itself where none is given."""
     if not checked.accepted or model is None:
         return checked
     subject = model if isinstance(model, Subject) else subject_of(model)
