@@ -240,7 +240,7 @@ class Walk:
             bounds.empty[row] |= place > hi[row, j]
             lo[row, j] = max(lo[row, j], place) if place <= hi[row, j] else lo[row, j]
         else:
-            place = above([checker.ceil_shift(p, checker.G)], checker.G)[0]
+            place = above([-(-p >> checker.G)], checker.G)[0]
             bounds.empty[row] |= place < lo[row, j]
             hi[row, j] = min(hi[row, j], place) if place >= lo[row, j] else hi[row, j]
 

@@ -32,6 +32,7 @@ from axiom_jax.verification.proof.certificate import (
 from axiom_jax.verification.proof.exact import exactly, replayed
 from axiom_jax.verification.proof.float32 import PROFILE, obstacle
 from axiom_jax.verification.proof.lowered import stablehlo
+from axiom_jax.verification.proof.thinning import thinned
 from axiom_jax.verification.property import Case, Property
 from axiom_jax.verification.search.compilation import compile_seconds
 from axiom_jax.verification.search.distributed import scaled
@@ -40,8 +41,9 @@ from axiom_jax.verification.search.portfolio import searches
 from axiom_jax.verification.search.strategy import Strategy
 from axiom_jax.verification.verdict import Claimed, Counterexample, Decision, Proved, Refuted, Unknown
 
-REPAIRS = 3  # how often leaves that the checker refuses are split further
-AT_FLOAT32 = 1  # how often for level float32, where a margin may be too small for rounding
+REPAIRS = 6  # how often leaves that a check refuses are split further
+AT_FLOAT32 = 4  # how often for level float32, where a margin may be too small for rounding
+FEW = 4  # leaves that the checker judges at once
 Progress = Callable[[str, float | None, int, int], None]  # stage, bound so far, boxes, open boxes
 
 
@@ -165,18 +167,45 @@ def _conclude(
             decision = replace(decision, certificate_path=str(path) if path else None, leaves=search.leaves)
             if not check:
                 return replace(decision, verdict=Claimed(proof, "not checked"))
-            checked = run_checker(target, check_timeout - spent)
-            spent += checked.seconds
+            last = repairs == (REPAIRS if not profile else AT_FLOAT32)
+            checked = None
+            if search.leaves > FEW:
+                began = time.monotonic()
+                checked = _checked_fast(proof)
+                if checked.reason is None:
+                    proof = court.certificate("holds", _thinned(court, found, profile), profile)
+                    target = save_certificate(proof, path or Path(folder, "proof.cert"))
+                spent += time.monotonic() - began
+            if checked is None or not checked.failed or (last and not profile):  # what it refuses may be accepted
+                checked = run_checker(target, check_timeout - spent)
+                spent += checked.seconds
             decision = replace(decision, check_seconds=spent)
             if checked.accepted:
                 return replace(decision, verdict=Proved(proof, checked.levels))
-            last = repairs == (REPAIRS if not profile else AT_FLOAT32)
             if checked.failed and not last and _split_further(court, search, checked, deadline):
                 repairs += 1
             elif profile and not checked.timed_out and search.open == 0:
                 profile, repairs = "", 0
             else:
                 return replace(decision, verdict=Claimed(proof, f"the checker did not accept: {checked.reason}"))
+
+
+def _checked_fast(proof: Certificate) -> Checked:
+    """What the fast check says of a proof: which leaves are to be split further before the checker is asked."""
+    from axiom_jax.verification import fast_check
+
+    found = fast_check.check(proof.to_bytes())
+    return Checked(False, found.reason or None, failed=tuple(found.failed))
+
+
+def _thinned(court: "_Court", found: dict[str, Any], profile: str) -> dict[str, Any]:
+    """The proof with as few bounds as the fast check is content with."""
+
+    def failing(proof: dict[str, Any]) -> Any:
+        checked = _checked_fast(court.certificate("holds", proof, profile))
+        return checked.failed or ([] if checked.reason is None else None)
+
+    return thinned(found, failing)
 
 
 def _split_further(court: "_Court", search: Strategy, checked: Checked, deadline: float) -> bool:
