@@ -20,6 +20,7 @@ from typing import Any
 from axiom_jax._errors import CertificateError
 from axiom_jax.verification.proof.certificate import CHECKER, DERIVATION_CHECKER, FORMAT, Checked, canonical
 from axiom_jax.verification.proof.keys import HEX
+from axiom_jax.verification.spec.vnnlib2_meaning import KEY, embedded_text
 from axiom_jax.verification.spec.vnnlib2_writing import output_size, property_text
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -93,16 +94,10 @@ def claims(whole: dict[str, Any], checked: Checked) -> dict[str, Any]:
         "property": {
             "domains": None if cases is None else [{"exact": c["exact"], "float32": c["float32"]} for c in cases],
             "text": payload["property"]["text"] if network else payload["text"],
-            "vnnlib2": None if cases is None else _vnnlib(cases, payload["model"]),
+            KEY: None if cases is None else embedded_text(cases, payload["model"]),
         },
         "result": RESULTS[payload["claim"]],
     }  # fmt: skip
-
-
-def _vnnlib(cases: list[dict[str, Any]], model: dict[str, Any]) -> str | None:
-    """The property as VNN-LIB 2.0 has it; None for a program with operations that are not known here."""
-    outputs = output_size(model)
-    return None if outputs is None else property_text(cases, outputs)
 
 
 def subjects(content: bytes) -> list[dict[str, Any]]:
@@ -204,8 +199,8 @@ def overstated(statement: dict[str, Any], content: bytes, checked: Checked) -> s
     if predicate.keys() != {*said, *OWN, CERTIFICATE}:
         odd = sorted(predicate.keys() ^ {*said, *OWN, CERTIFICATE})
         return f"it lacks fields or has others than the certificate has: {', '.join(map(repr, odd))[:200]}"
-    if isinstance(predicate["property"], dict) and predicate["property"].get("vnnlib2", ...) is None:
-        said["property"]["vnnlib2"] = None  # it may be left out
+    if isinstance(predicate["property"], dict) and whole["format"] == FORMAT:
+        said["property"][KEY] = _same_length(predicate["property"].get(KEY), whole["payload"])
     for name in ("result", "profile", "proof", "property"):
         if canonical(predicate[name]) != canonical(said[name]):  # bytes, since 1 == True
             return f"its {name} is not that of the certificate"
@@ -219,6 +214,12 @@ def overstated(statement: dict[str, Any], content: bytes, checked: Checked) -> s
         if missing := [line for line in least if line not in predicate[name]]:
             return f"its {name} lack: {missing[0]}"
     return None
+
+
+def _same_length(text: Any, payload: dict[str, Any]) -> str | None:
+    """The VNN-LIB 2.0 text of a certificate's cases: none where the statement has none, however long where it has."""
+    outputs = output_size(payload["model"])
+    return None if text is None or outputs is None else property_text(payload["property"]["cases"], outputs)
 
 
 def _misworded(predicate: dict[str, Any], whole: dict[str, Any]) -> str | None:

@@ -26,6 +26,8 @@ from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.proof.lowered import compared
 from axiom_jax.verification.proof.replay import Replay, boxes_of, replay
 from axiom_jax.verification.search.margins import Subject, subject_of
+from axiom_jax.verification.spec.vnnlib2_meaning import KEY, misstated
+from axiom_jax.verification.spec.vnnlib2_writing import output_size
 
 if TYPE_CHECKING:
     from axiom_jax.model import Model
@@ -68,11 +70,15 @@ def check_certificate(
     if (several := _several(content, at)) is not None:
         return several if isinstance(several, Checked) else _check_bundle(several, model, timeout, properties)
     checked = _judged(content, timeout)
-    if not checked.accepted or model is None:
+    if not checked.accepted:
         return checked
-    subject = model if isinstance(model, Subject) else subject_of(model)
     refused = lambda reason: replace(checked, accepted=False, levels=(), reason=reason)
     found = certificate_of(content, at)
+    if isinstance(found, Certificate) and (lies := other_text(found)) is not None:
+        return refused(f"its VNN-LIB 2.0 text does not mean what was proved: {lies}")
+    if model is None:
+        return checked
+    subject = model if isinstance(model, Subject) else subject_of(model)
     if not isinstance(found, Certificate):
         return refused("it is a derivation: a statement about all arrays, not about a network")
     if differs := difference(found, subject):
@@ -132,6 +138,17 @@ def _check_bundle(several: "Bundle", model: Any, timeout: float | None, properti
     from axiom_jax.verification.proof.bundle import check_bundle
 
     return check_bundle(several, model, timeout, properties)
+
+
+def other_text(certificate: Certificate) -> str | None:
+    """What the VNN-LIB 2.0 text that a certificate may hold says otherwise than its cases; None if nothing.
+
+    The checker does not read it. The certificate is one that the checker accepted.
+    """
+    payload = certificate.payload
+    if KEY not in payload["meta"]:
+        return None
+    return misstated(payload["meta"][KEY], payload["property"]["cases"], output_size(payload["model"]))
 
 
 def difference(certificate: Certificate, model: "Model | Subject") -> str | None:
