@@ -183,6 +183,19 @@ def export_coq(
     print(json.dumps(facts)) if as_json else command.show(facts)
 
 
+@app.command(name="export-aptp")
+def export_aptp(
+    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file.")],
+    out: Annotated[Path | None, typer.Option(help="The .aptp file to write; beside CERT if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a certificate about a ReLU network as an activation pattern tree proof, for other checkers."""
+    from axiom_jax import _cli_export_aptp as command
+
+    facts = command.export(certificate, out)
+    print(json.dumps(facts)) if as_json else command.show(facts)
+
+
 @app.command()
 def sign(
     certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file, or one that is signed.")],
