@@ -169,6 +169,18 @@ def check(
     raise typer.Exit(PROVED if checked.accepted else BAD_INPUT if checked.unreadable else REFUTED)
 
 
+@app.command(name="export-checker")
+def export_checker(
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("axiom-checker.pyz"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write the checkers as one file to carry: `python -I -S axiom-checker.pyz CERT` needs nothing but Python."""
+    from axiom_jax import _cli_export_checker as command
+
+    facts = command.export(out)
+    print(json.dumps(facts)) if as_json else command.show(facts)
+
+
 @app.command(name="export-coq")
 def export_coq(
     certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file.")],
