@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from axiom_jax._errors import CertificateError
 from axiom_jax.verification.proof.attestation import (
+    NAMED,
     Words,
     certificate_in,
     expiry,
@@ -38,6 +39,7 @@ from axiom_jax.verification.proof.envelope import (
     signed,
 )
 from axiom_jax.verification.proof.keys import Trust, read_trust
+from axiom_jax.verification.proof.model_signature import read_model_signature
 
 if TYPE_CHECKING:
     from axiom_jax.verification.proof.certificate import Certificate
@@ -83,6 +85,7 @@ def sign_certificate(
     expires: str | date | None = None,
     assumptions: Iterable[str] = (),
     not_covered: Iterable[str] = (),
+    model_signature: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Check a certificate, and sign what it proves; or add a signature to a signed file.
 
@@ -94,6 +97,8 @@ def sign_certificate(
         requirements: ids of requirements that the property is evidence for.
         expires: the last day, or a time, UTC where no zone is named.
         assumptions, not_covered: further lines, beyond those that are always there.
+        model_signature: a file of OpenSSF model signing that the statement shall name by its hash; it must sign the
+            file that the certificate's network was read from.
 
     Returns:
         The path of the signed file.
@@ -106,7 +111,8 @@ def sign_certificate(
     Source: DSSE 1.0 (https://github.com/secure-systems-lab/dsse), in-toto Statement v1.
     """
     words = Words(_lines("requirements", requirements), expiry(expires), _lines("assumptions", assumptions),
-                  _lines("not_covered", not_covered))  # fmt: skip
+                  _lines("not_covered", not_covered),
+                  None if model_signature is None else read_model_signature(model_signature))  # fmt: skip
     if not isinstance(certificate, (str, os.PathLike)):
         if out is None:
             raise CertificateError("A certificate in memory has no name for its signed file.", got="out=None",
@@ -315,6 +321,9 @@ def _ended_or_revoked(statement: dict[str, Any], trust: Trust | None, now: datet
     if trust is None:
         return None
     named = {subject["digest"]["sha256"]: subject["name"] for subject in statement["subject"]}
+    told = predicate.get(NAMED) if isinstance(predicate, dict) else None
+    if isinstance(told, dict) and isinstance(told.get("sha256"), str):
+        named[told["sha256"]] = "the model's signature"
     inner = predicate.get("certificate") if isinstance(predicate, dict) else None
     if isinstance(inner, dict) and isinstance(inner.get("digest"), str):
         named[inner["digest"]] = "certificate"
@@ -328,6 +337,10 @@ def _told(predicate: dict[str, Any]) -> list[str]:
              f"{predicate['checker']['version'][:40]!r}"]  # fmt: skip
     if named := ", ".join(map(repr, predicate["requirements"])):
         lines.append(f"requirements {named[:2000]}")
+    if NAMED in predicate:
+        told = predicate[NAMED]
+        lines.append(f"model signed {told['name'][:200]!r} sha256 {told['sha256']} with {told['file'][:200]!r} in it; "
+                     "not judged here: model_signing verify does")  # fmt: skip
     return lines + [f"expires      {predicate['expires']}"] * (predicate["expires"] is not None)
 
 
