@@ -35,12 +35,15 @@ def show(facts: Facts) -> None:
 
 def sign(
     certificate: Path, key: Path, out: Path | None, requirements: list[str], expires: str | None,
-    model_signature: Path | None,
+    model_signature: Path | None, model_path: str | None,
 ) -> Facts:  # fmt: skip
     """Sign a certificate, or add a signature."""
+    from axiom_jax._cli_verify import read_model
+
     written = sign_certificate(
-        certificate, key, out, requirements=requirements, expires=expires, model_signature=model_signature
-    )
+        certificate, key, out, requirements=requirements, expires=expires, model_signature=model_signature,
+        model=read_model(model_path) if model_path else None,
+    )  # fmt: skip
     found = read_envelope(written.read_bytes(), str(written))
     return {"signed": str(written), "keyids": [signature.keyid for signature in found.signatures]}
 

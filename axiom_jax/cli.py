@@ -210,18 +210,19 @@ def export_aptp(
 
 @app.command()
 def sign(
-    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file, or one that is signed.")],
+    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file; signed ones too.")],
     key: Annotated[Path, typer.Option(help="The private key, as axiom keys new makes it.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; by default CERT with suffix .signed.json.")] = None,
     requirement: Annotated[list[str], typer.Option(help="An id that this is evidence for; may be repeated.")] = [],  # noqa: B006
     expires: Annotated[str | None, typer.Option(help="The last day that it holds: 2027-01-31.")] = None,
     model_signature: Annotated[Path | None, typer.Option(help="What model_signing wrote, to be named by hash.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model file that it must be about.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a certificate and sign what it proves; or add a signature to a signed file."""
     from axiom_jax import _cli_sign as command
 
-    facts = command.sign(certificate, key, out, requirement, expires, model_signature)
+    facts = command.sign(certificate, key, out, requirement, expires, model_signature, model)
     print(json.dumps(facts)) if as_json else command.show(facts)
 
 

@@ -26,6 +26,7 @@ from axiom_jax.verification.spec.vnnlib2_writing import output_size, property_te
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://axiom-jax.readthedocs.io/certificate/v1"
+SEVERAL = "https://axiom-jax.readthedocs.io/bundle/v1"  # of a file of several proofs: bundle_attestation
 CERTIFICATE = "certificate"  # the subject that is the embedded file
 RESULTS = {"holds": "proved", "lipschitz": "proved", "violated": "refuted"}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -73,16 +74,21 @@ def statement_of(content: bytes, checked: Checked, words: Words, now: datetime |
         "assumptions": [*assumed(whole), *words.assumptions],
         "certificate": whole,
         "checker": {"name": checker.name, "sha256": sha256(checker.read_bytes()), "version": found},
-        "environment": {"axiom-jax": found, "machine": platform.machine(), "python": platform.python_version(),
-                        "system": platform.system()},
+        "environment": surroundings(found),
         "expires": words.expires,
         "not_covered": [*left_out(whole, said["levels"]), *words.not_covered],
         "requirements": list(dict.fromkeys([*named, *words.requirements])),
         "time": moment(now or datetime.now(UTC)),
-    }  # fmt: skip
+    }
     if words.model_signature is not None:
         predicate[NAMED] = words.model_signature.to_dict(sources(whole).values())
     return {"_type": STATEMENT, "predicate": predicate, "predicateType": PREDICATE, "subject": subjects(content)}
+
+
+def surroundings(found: str) -> dict[str, str]:
+    """Version and machine of who signs."""
+    return {"axiom-jax": found, "machine": platform.machine(), "python": platform.python_version(),
+            "system": platform.system()}  # fmt: skip
 
 
 def claims(whole: dict[str, Any], checked: Checked) -> dict[str, Any]:
@@ -185,12 +191,16 @@ def parse_statement(payload: bytes) -> dict[str, Any]:
 
 
 def certificate_in(statement: dict[str, Any]) -> bytes:
-    """The file of the certificate that a statement holds, not judged.
+    """The file of the certificate, or of several proofs, that a statement holds, not judged.
 
     Raises:
         CertificateError: it holds none.
     """
     predicate = statement["predicate"]
+    if statement["predicateType"] == SEVERAL and isinstance(predicate, dict):
+        from axiom_jax.verification.proof.bundle_attestation import BUNDLE, extracted
+
+        return extracted(predicate.get(BUNDLE))
     if statement["predicateType"] != PREDICATE or not isinstance(predicate, dict) or CERTIFICATE not in predicate:
         raise CertificateError("The statement holds no certificate.", got=str(statement["predicateType"])[:200],
                                fix=f"give a file that axiom sign made: {PREDICATE}")  # fmt: skip
@@ -203,6 +213,10 @@ def overstated(statement: dict[str, Any], content: bytes, checked: Checked) -> s
     Args:
         content: the file of the certificate in the statement. checked: the checker's judgement, which accepted it.
     """
+    if statement["predicateType"] == SEVERAL:
+        from axiom_jax.verification.proof.bundle_attestation import overstated_bundle
+
+        return overstated_bundle(statement, content)
     predicate, whole = statement["predicate"], json.loads(content)
     said = claims(whole, checked)
     if canonical(statement["subject"]) != canonical(subjects(content)):

@@ -65,7 +65,7 @@ def check_certificate(
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         return Checked(False, f"it cannot be written: {type(error).__name__}: {error}"[:200], unreadable=True)
     at = str(certificate) if isinstance(certificate, (str, os.PathLike)) else "the certificate"
-    if (found := _signed(content, at, model, timeout, trusted, threshold)) is not None:
+    if (found := _signed(content, at, model, timeout, trusted, threshold, properties)) is not None:
         return found
     if (several := _several(content, at)) is not None:
         return several if isinstance(several, Checked) else _check_bundle(several, model, timeout, properties)
@@ -96,14 +96,14 @@ def check_certificate(
 
 
 def _signed(
-    content: bytes, at: str, model: Any, timeout: float | None, trusted: Any, threshold: int
+    content: bytes, at: str, model: Any, timeout: float | None, trusted: Any, threshold: int, properties: Any
 ) -> Checked | None:
     """The judgement of a signed file, or why an unsigned one does not do; None where it may go on unsigned."""
     from axiom_jax.verification.proof.envelope import is_envelope
     from axiom_jax.verification.proof.signing import check_signed, trust_asked
 
     if is_envelope(content):
-        return check_signed(content, at, model, timeout, trusted, threshold)
+        return check_signed(content, at, model, timeout, trusted, threshold, properties=properties)
     if trust_asked(trusted, threshold) is None:
         return None
     return Checked(False, "unsigned: no trusted key has signed it")
