@@ -17,7 +17,7 @@ from axiom_jax.verification import checker
 from axiom_jax.verification.proof.certificate import Certificate, canonical, certificate_of, content_of
 from axiom_jax.verification.proof.envelope import is_envelope
 
-LEAVES = 200_000  # of trees that are put together
+LEAVES, PAIRS = 200_000, 20_000_000  # of trees that are put together; of leaves that are compared for it
 LINEAR = {"add", "sub", "neg", "take", "concat", "matmul", "div", "relu"}
 KINDS = {"Bundle": "several proofs in one file", "Derivation": "a derivation"}
 Signs = tuple[int, ...]  # signed numbers of neurons, as APTP numbers them from 1: −3 says that N_3 is below 0
@@ -175,9 +175,10 @@ def _together(trees: Sequence[list[Signs]]) -> list[Signs]:
     """Trees for parts of what is unsafe as one tree for all of it: each below every leaf of those before."""
     whole: list[Signs] = [()]
     for paths in trees:
-        if len(whole) * len(paths) > LEAVES:
+        if len(whole) * len(paths) <= PAIRS:
+            whole = [joined for above in whole for below in paths if (joined := _joined(above, below)) is not None]
+        if len(whole) > LEAVES or len(whole) * len(paths) > PAIRS:
             raise _unsupported(f"{len(trees)} trees of together more than {LEAVES:,} leaves")
-        whole = [joined for above in whole for below in paths if (joined := _joined(above, below)) is not None]
     return [] if whole == [()] else whole
 
 

@@ -18,6 +18,7 @@ from scipy.optimize import linprog
 
 import axiom_jax as ax
 from axiom_jax.cli import main
+from axiom_jax.verification.proof import aptp
 from axiom_jax.verification.proof.certificate import Certificate, certificate, describe_property
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Atom, Case, Property
@@ -265,6 +266,16 @@ def test_several_trees_become_one():
     assert read(text)[1] == [[-1, -2], [-1, 2], [1, -2], [1, 2]]
     assert "(assert (or\n    (and (<= 2.0 Y_0))\n    (and (<= Y_0 -1.0))\n))" in text
     assert judged(text, ABSOLUTE) == (True, [])
+
+
+def test_trees_that_are_too_many_together_are_refused(monkeypatch):
+    trees = [[(-number,), (number,)] for number in (1, 2, 3)]
+    assert len(aptp._together(trees)) == 8
+    for name, most in (("LEAVES", 7), ("PAIRS", 7)):
+        with monkeypatch.context() as patch:
+            patch.setattr(aptp, name, most)
+            with pytest.raises(ax.CertificateError, match="3 trees of together more than"):
+                aptp._together(trees)
 
 
 def test_a_leaf_that_its_signs_exclude_is_left_out():
