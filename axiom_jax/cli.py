@@ -145,9 +145,14 @@ def check(
     summary: Annotated[Path | None, typer.Option(help="Write what was found here, signed with --key.")] = None,
     key: Annotated[Path | None, typer.Option(help="The private key that signs the summary.")] = None,
     verifier: Annotated[str | None, typer.Option(help="A URI that names who checks, for the summary.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="In floats: quicker, and not the judgement of record.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Re-check a certificate; `python -I -S verify/checker.py CERT` is the same judgement without this package."""
+    if fast:
+        from axiom_jax import _cli_fast
+
+        raise typer.Exit(_cli_fast.run(certificate, model, [trusted, summary, key, verifier], as_json))
     from axiom_jax import _cli_sign as command
 
     checked = command.check(certificate, model, trusted, threshold, summary, key, verifier)

@@ -3,28 +3,21 @@
     python -I -S verify/checker.py [--failed] CERT...
 
 Exit 0 `accepted`, 1 `rejected: reason`, 2 `unreadable: reason` or bad usage. Nothing in a certificate is trusted. The
-format is docs/certificate-format.md; the mathematics is weak duality, with every rounding towards the weaker bound.
+format is docs/certificate-format.md, the mathematics weak duality, every rounding towards the weaker bound.
 """
 # fmt: off
+# ruff: noqa: E401, I001
 from __future__ import annotations
-
-import base64
-import hashlib
-import json
-import re
-import sys
-import zlib
+import base64, hashlib, json, sys, zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from decimal import Decimal
 from fractions import Fraction
 from functools import cache, lru_cache, partial, reduce
-from math import gcd, isqrt, lcm, prod
+from math import isqrt, lcm, prod
 from operator import add, mul, neg, or_, sub
 from struct import Struct, unpack
 from typing import Any
-
 P = G = 40  # fractional bits of multipliers and slopes; of bounds on neurons
 H = P + G  # fractional bits of inputs and function values; sums of products with these have P + H
 POINT_BITS = 192  # fractional bits of functions and reciprocals where points and constants are evaluated
@@ -32,19 +25,16 @@ STEEP, UNIT = 255, 20  # the slope 1, as slopes are multiples of 1 / 255; fracti
 MAX_BYTES, MAX_SIZE = 1 << 30, 1 << 24  # of a certificate or a weights file; values of all nodes together
 Vector = tuple[list[int], list[int], int]  # lo, hi, den > 0: numbers x with lo <= x den <= hi, exact where lo = hi
 Split = tuple[int, int, int, int]  # k, j, p at 2^-H, sign: where sign (z - p) >= 0 for z = the value j of node k
-PROFILES = {"cpu": {"exp": 3, "logistic": 5, "tanh": 10, "sqrt": 2, "reciprocal": 4, "div": 4},  # errors of
-            "cuda": {"exp": 4, "logistic": 8, "tanh": 11, "sqrt": 2, "reciprocal": 4, "div": 4}}  # 2^-24 |f|
+PROFILES = {"cpu": {"exp": 3, "log": 3, "logistic": 5, "tanh": 10, "erf": 14, "sqrt": 2, "reciprocal": 4, "div": 4},
+            "cuda": {"exp": 4, "log": 3, "logistic": 8, "tanh": 11, "erf": 13, "sqrt": 2, "reciprocal": 4, "div": 4}}
 SUMS, MOVES, EXACT = {"add", "sub", "matmul"}, {"take", "concat", "neg"}, {"take", "concat", "neg", "relu", "gate"}
 Slopes = dict[tuple[int, int], int]  # by (k, j): of the line s z / STEEP below the relu of the value j of node k
 EMPTY: Slopes = {}
-class Unreadable(Exception):
-    """The bytes are no certificate of a known version."""
-class Rejected(Exception):
-    """A certificate that does not prove its claim, or whose payload is malformed."""
+class Unreadable(Exception): ...  # the bytes are no certificate of a known version
+class Rejected(Exception): ...  # a certificate that does not prove its claim, or whose payload is malformed
 def need(condition: bool, reason: str) -> None:
     if not condition:
         raise Rejected(reason)
-# --- JSON and numbers -------------------------------------------------------------------------------------------------
 def parse_json(data: bytes, refusal: type[Exception]) -> Any:
     try:
         return json.loads(data.decode(), parse_float=int, parse_constant=int)  # int("NaN") raises ValueError
@@ -66,8 +56,7 @@ def open_envelope(data: bytes) -> dict[str, Any]:
     need(hashlib.sha256(canonical(whole["payload"])).hexdigest() == whole["digest"], "the digest does not match")
     return whole["payload"]
 def conform(value: Any, form: Any, what: str, refusal: type[Exception] = Rejected) -> Any:
-    """`value`, refused unless it has this form: a type; {key: form}, exactly these keys; [form], a list of any length;
-    (form, ...), a list of that length."""
+    """`value` if of this form: a type; {key: form}, exactly these; [form], a list; (form, ...), a list so long."""
     pairs: list[tuple[Any, Any]] = [(value, form)]
     while pairs:
         part, form = pairs.pop()
@@ -75,18 +64,13 @@ def conform(value: Any, form: Any, what: str, refusal: type[Exception] = Rejecte
         if type(part) is not kind or (isinstance(form, dict) and set(part) != set(form)) or (
                 isinstance(form, tuple) and len(part) != len(form)):
             raise refusal(f"{what} is not of the form that the format asks for")
-        if isinstance(form, dict):
-            pairs.extend((part[key], form[key]) for key in form)
-        elif not isinstance(form, type):
-            pairs.extend(zip(part, form if isinstance(form, tuple) else list(form) * len(part), strict=True))
+        forms = form if isinstance(form, tuple) else form * len(part) if isinstance(form, list) else ()
+        parts = part if forms else ()
+        pairs.extend([(part[k], form[k]) for k in form] if isinstance(form, dict) else zip(parts, forms, strict=True))
     return value
 def integer(value: Any, low: int, high: int, what: str) -> int:
     need(type(value) is int and low <= value < high, f"{what} is not an integer in its range")
     return value
-def matched(value: Any, pattern: str, what: str) -> re.Match[str]:
-    if type(value) is not str or len(value) > 2000 or (match := re.fullmatch(pattern, value)) is None:
-        raise Rejected(f"{what} is not written as the format asks")
-    return match
 def from_base64(value: Any, what: str) -> bytes:
     need(type(value) is str and value.isascii() and len(value) % 4 == 0, f"{what}: not canonical base64")
     data = base64.b64decode(value.replace("\n", ""))
@@ -98,37 +82,33 @@ def unpacked(value: Any, what: str) -> bytes:
     data = stream.decompress(from_base64(value, what), MAX_BYTES)
     need(stream.eof and not stream.unused_data, f"{what}: not one zlib stream, or too large")
     return data
-def rational(value: Any, what: str) -> Fraction:
-    match = matched(value, "(0|-?[1-9][0-9]*)(?:/([1-9][0-9]*))?", what)
-    p, q = int(match[1]), int(match[2] or 1)
-    need(match[2] is None or (q > 1 and gcd(p, q) == 1), f"{what} is not in lowest terms")
-    return Fraction(p, q)
-def float_hex(value: Any, what: str) -> Fraction:
-    if value in ("0x0.0p+0", "-0x0.0p+0"):
-        return Fraction(0)
-    match = matched(value, r"(-?)0x1\.([0-9a-f]{13})p(\+0|[+-][1-9][0-9]{0,2})", what)
-    return int(match[1] + "1") * ((1 << 52) + int(match[2], 16)) * Fraction(2) ** (int(match[3]) - 52)
+def number(value: Any, what: str, signs: str, read: Callable[[str], Any], write: Callable[[Any], str]) -> Fraction:
+    """The number that a text of these signs says, if it is what `write` says of it."""
+    try:
+        need(type(value) is str and len(value) <= 2000 and not {*value} - {*signs}, f"{what} is no number")
+        need(write(read(value)) == value, f"{what} is not written as the format asks")
+        return Fraction(read(value))
+    except (ValueError, ArithmeticError):
+        raise Rejected(f"{what} is no number") from None
+rational = partial(number, signs="-/0123456789", read=Fraction, write=str)
+float_hex = partial(number, signs="-+.px0123456789abcdef", read=float.fromhex, write=float.hex)
 def round_to_float32(value: Fraction) -> Fraction:
     """RN32: the nearest float32, ties to even, subnormals kept; what rounds to infinity is rejected."""
     exponent = value.numerator.bit_length() - value.denominator.bit_length()
-    if abs(value) < Fraction(2) ** exponent:
-        exponent -= 1  # now 2^exponent <= |value| < 2^(exponent + 1), or the value is 0
+    exponent -= abs(value) < Fraction(2) ** exponent  # now 2^exponent <= |value| < 2^(exponent + 1), or the value is 0
     unit = Fraction(2) ** max(exponent - 23, -149)
     rounded = round(value / unit) * unit  # `round` takes ties to even
     need(abs(rounded) < 1 << 128, "a number is too large for float32")
     return rounded
-def ceil_shift(value: int, bits: int) -> int:
-    return -(-value >> bits)
 # --- Smooth functions: enclosures, and lines below and above ----------------------------------------------------------
 LN2 = 0xB17217F7D1CF79ABC9E3B39803F2F6AF40F343267298B62D8A0D175B8BAAFA2B  # floor(2^256 ln 2)
+PI = 0x3243F6A8885A308D313198A2E03707344A4093822299F31D0082EFA98EC4E6C89  # floor(2^256 pi)
 def exp_bounds(x: int, bits: int) -> tuple[int, int]:
     """Integers (a, b) with a <= 2^bits exp(x / 2^bits) <= b; bits <= 256."""
     need(x <= 1024 << bits, "exp of more than 1024")
-    if x < -(bits + 2) << bits:
-        return 0, 1
+    x = max(x, -(bits + 2) << bits)  # whence on it is less than a unit
     ln2 = LN2 >> (256 - bits)  # ln2 <= 2^bits ln 2 <= ln2 + 1
-    twos = x // (ln2 + 1) if x >= 0 else x // ln2
-    rest = x - twos * (ln2 + 1 if x >= 0 else ln2)  # in [0, ln2]; and x - twos ln 2 is in [rest, rest + abs(twos)]
+    twos, rest = divmod(x, ln2 + (x >= 0))  # rest is in [0, ln2]; and x - twos ln 2 is in [rest, rest + abs(twos)]
     # A term, rounded down from the last, is at most 3 too small, as (3 r + 1) / i + 1 <= 3; those left out sum to < 6.
     total, term, count = 1 << bits, 1 << bits, 1
     while term:
@@ -136,61 +116,89 @@ def exp_bounds(x: int, bits: int) -> tuple[int, int]:
         total += term
         count += 1
     above = total + 3 * count + 6
-    above += ceil_shift(above * abs(twos), bits - 1)  # e^d - 1 <= 2d for 0 <= d <= 1
-    return (total << twos, above << twos) if twos >= 0 else (total >> -twos, ceil_shift(above, -twos))
+    above += -(-above * abs(twos) >> (bits - 1))  # e^d - 1 <= 2d for 0 <= d <= 1
+    return (total << twos, above << twos) if twos >= 0 else (total >> -twos, -(-above >> (-twos)))
 def logistic_bounds(x: int, bits: int) -> tuple[int, int]:
-    """The same for 1 / (1 + exp(-x)): with w = exp(-|x|) it is w / (1 + w) or 1 / (1 + w)."""
-    one, (low, high) = 1 << bits, exp_bounds(-abs(x), bits)
-    (a, b), (c, d) = ((low, low), (high, high)) if x < 0 else ((one, high), (one, low))  # a / (1 + b) and c / (1 + d)
-    return (a << bits) // (one + b), -((-c << bits) // (one + d))
-def tanh_bounds(x: int, bits: int) -> tuple[int, int]:
-    """The same for tanh(x) = 2 logistic(2x) - 1."""
-    low, high = logistic_bounds(2 * x, bits)
-    return 2 * low - (1 << bits), 2 * high - (1 << bits)
-FUNCTIONS = {"exp": exp_bounds, "logistic": logistic_bounds, "tanh": tanh_bounds,  # and, for x > 0 but in squares:
-             "square": lambda x, bits: (x * x >> bits, ceil_shift(x * x, bits)),
+    """The same for 1 / (1 + exp(-x)); where exp(-x) > exp(1000), it is less than a unit."""
+    one, (low, high) = 1 << bits, exp_bounds(min(-x, 1000 << bits), bits)
+    return (one << bits) // (one + high), -((-one << bits) // (one + low))
+def log_bounds(x: int, bits: int) -> tuple[int, int]:
+    """The same for log, x > 0: x = 2^twos y, 1 <= y < 2, log y = 2 (z + z^3 / 3 + ...) with z = (y - 1) / (y + 1)."""
+    twos, one = x.bit_length() - 1 - bits, 1 << bits
+    y = x >> twos if twos >= 0 else x << -twos
+    term, total, count = ((y - one) << bits) // (y + one), 0, 0
+    squared = term * term >> bits
+    while term:  # at most 2 too small, so 3 after the division; those left out sum to < 3
+        total, term, count = total + term // (2 * count + 1), term * squared >> bits, count + 1
+    value, error = twos * (LN2 >> (256 - bits)) + 2 * total, abs(twos) + 6 * count + 7
+    return value - error, value + error
+def erf_bounds(x: int, bits: int) -> tuple[int, int]:
+    """The same for erf: 2 / sqrt(pi) exp(-x^2) (x + x 2x^2 / 3 + x (2x^2)^2 / 15 + ...); 1 - erf(|x|) < exp(-x^2)."""
+    one, z, n, squared = 1 << bits, abs(x), 1, x * x >> bits
+    low, high = one - exp_bounds(-squared, bits)[1], one
+    if z < 6 << bits:
+        low = high = least = most = z
+        while most > 4 or squared >> (bits - 2) >= n:  # until terms halve, so that those left out sum to < most
+            n += 2
+            least, most = (least * 2 * squared >> bits) // n, (most * 2 * (squared + 1) >> bits) // n + 2
+            low, high = low + least, high + most
+        square = (4 << (2 * bits + 256)) // PI  # of 2 / sqrt(pi)
+        low = low * (isqrt(square) - 1) // exp_bounds(squared + 1, bits)[1]
+        high = min(-(-(high + most) * (isqrt(square) + 1) // exp_bounds(squared, bits)[0]), one)
+    return (low, high) if x >= 0 else (-high, -low)
+def wave_bounds(x: int, bits: int, turns: int) -> tuple[int, int]:
+    """The same for sin(x + turns pi / 2): x is r and quarters pi / 2, |r| <= pi / 4; of r the Taylor series."""
+    quarter = PI >> (257 - bits)  # of a turn, at most a unit too small
+    quarters = (2 * x + quarter) // (2 * quarter)
+    rest, even, error = x - quarters * quarter, (quarters + turns) & 1, abs(quarters) + 6
+    squared, term, total, count = rest * rest >> bits, 1 << bits if even else abs(rest), 0, 1 - even
+    while term:  # at most 3 off, as are those left out in all, less one
+        total, error, count = total + (term if count & 2 == 0 else -term), error + 3, count + 2
+        term = (term * squared >> bits) // (count * (count - 1))
+    value = total if (even or rest >= 0) != bool((quarters + turns) & 2) else -total
+    return value - error, value + error
+FUNCTIONS = {"exp": exp_bounds, "logistic": logistic_bounds, "erf": erf_bounds, "sin": partial(wave_bounds, turns=0),
+             "cos": partial(wave_bounds, turns=1),  # and tanh(x) = 2 logistic(2x) - 1; for x > 0, but in squares:
+             "tanh": lambda x, bits: tuple([2 * y - (1 << bits) for y in logistic_bounds(2 * x, bits)]),
+             "log": log_bounds, "square": lambda x, bits: (x * x >> bits, -(-x * x >> bits)),
              "reciprocal": lambda x, bits: ((1 << 2 * bits) // x, -((-1 << 2 * bits) // x)),
              "sqrt": lambda x, bits: (isqrt(x << bits), isqrt(x << bits) + 1)}
-def tangent(op: str, p: int) -> tuple[int, int, int]:
-    """At p (2^-G) a lower bound of f and bounds of f', at 2^-H: exp' = exp, logistic' = f (1 - f)."""
-    (low, high), one = FUNCTIONS[op](p << (H - G), H), 1 << H
-    return (low, low, high) if op == "exp" else (low, low * max(one - high, 0) >> H, ceil_shift(high * (one - low), H))
 @lru_cache(1 << 16)
 def line(op: str, l: int, u: int, above: bool) -> tuple[int, int]:
-    """A line below or above f on [l, u] (at 2^-G): (s, t) at 2^-P and 2^-H with f(z) >= s z + t, or <=; any s would do.
-    exp and 1 / z are convex, sqrt is concave, logistic'' = f' (1 - 2 f). A line below: where f is concave, f(z) - s z
-    is least at an end; where convex, it is at least f(p) - s p + (f'(p) - s) (z - p), which is least at an end, too.
-    For c > 0, 1 / z + c z >= 2 sqrt(c) and sqrt(z) <= c z + 1 / (4 c)."""
+    """A line below or above f on [l, u] (at 2^-G): (s, t) at 2^-P, 2^-H with f(z) >= s z + t, or <=; any s will do."""
     if op == "square":  # (z - l) (z - u) <= 0 and (z - (l + u) / 2)^2 >= 0
-        return l + u, -(l * u if above else ceil_shift((l + u) ** 2, 2))
-    if op == "tanh":  # tanh(z) = 2 logistic(2z) - 1
-        s, t = line("logistic", 2 * l, 2 * u, above)
-        return 4 * s, 2 * t - (1 << H)
-    if above and op == "logistic":  # logistic(z) = 1 - logistic(-z)
-        s, t = line(op, -u, -l, False)
-        return s, (1 << H) - t
-    (left, left_above), (right, right_above) = FUNCTIONS[op](l << (H - G), H), FUNCTIONS[op](u << (H - G), H)
-    s = (right - left) // max(u - l, 1)
-    if op == "reciprocal" and not above:
-        s = -((1 << (P + 2 * G)) // (l * u))
-        return s, 2 * isqrt(-s << (2 * H - P))
-    if op == "sqrt":
-        c = max((1 << (P + H - 1)) // max(FUNCTIONS[op]((l + u) << (H - G - 1), H)[0], 1), 1)
-        return (c, -((-1 << (P + H)) // (4 * c))) if above else (s, min(left - s * l, right - s * u))
-    if above:
-        return s, max(left_above - s * l, right_above - s * u)
-    bend = u if op == "exp" else min(max(l, 0), u)  # convex on [l, bend], concave on [bend, u]
-    if bend == l:
-        return s, min(left - s * l, right - s * u)
-    p, high = ((l + u) >> 1, 0) if bend == u else (l, 0)
-    for _ in range(20 if bend < u else 0):  # search where the tangent meets (u, f(u)); a rough answer will do
-        middle = (p + high) >> 1
-        value, steep, _ = tangent(op, middle)
-        p, high = (middle, high) if value + (steep * (u - middle) >> G) < right else (p, middle)
-    value, steep, steeper = tangent(op, p := min(p, (l + u) >> 1))
-    s = steep >> (H - P) if p > l else s
-    t = value - s * p + min((d - (s << (H - P))) * (z - p) >> G for d in (steep, steeper) for z in (l, bend))
-    return s, t if bend == u else min(t, right - s * u)
+        return l + u, -(l * u if above else -(-(l + u) ** 2 >> 2))
+    f, one, middle, convex = FUNCTIONS[op], 1 << H, (l + u) << (H - G - 1), op in ("exp", "reciprocal")
+    if convex or op in ("log", "sqrt"):
+        (left, left_above), (right, right_above) = f(l << (H - G), H), f(u << (H - G), H)
+        s = (right - left) // max(u - l, 1)
+        if above == convex:  # less a line f is extreme at an end
+            return s, max(left_above - s * l, right_above - s * u) if above else min(left - s * l, right - s * u)
+        v, c = max(f(middle, H)[0], 1), (1 << (P + H)) // max(middle, 1)  # c > 0 is the slope in the middle, or about
+        c = max({"exp": v >> (H - P), "log": c, "sqrt": (1 << (P + H - 1)) // v}.get(op, v * v >> (2 * H - P)), 1)
+        low, high = log_bounds(c << (H - P), H)
+        if op in ("exp", "log"):  # exp(z) >= c z + c - c log(c) and log(z) <= c z - 1 - log(c)
+            return c, -one - low if above else c * (one - high) >> P
+        return (c, -((-1 << (P + H)) // (4 * c))) if above else (-c, 2 * isqrt(c << (2 * H - P)))  # sqrt, reciprocal
+    r = max(l, -u, 0) >> G  # |tanh''| <= 8 exp(-2r), |logistic''| <= min(1 / 10, exp(-r)), |erf''| <= 3r exp(-r^2)
+    flat = max({"tanh": min(3 * r - 4, 20), "logistic": max(r + 1, 3), "erf": min(r * r - 1, 20)}.get(op, 0), 0)
+    sign, i, j = -1 if above else 1, 0, min(16 + ((u - l) >> (G - 3)), 512) | 1
+    points, widest = [l + (u - l) * k // j for k in range(j + 1)], (u - l) // j + 1
+    values, found, half, s, rests = [sign * f(z << (H - G), H)[above] for z in points], -1, j >> 1, 0, list[int]()
+    while found not in (i, j):  # the edge of the convex hull that is over or under the middle
+        i, j = (i, j) if found < 0 else (found, j) if found <= half else (i, found)
+        s = (values[j] - values[i]) // max(points[j] - points[i], 1)
+        rests = [v - s * z for v, z in zip(values, points, strict=True)]
+        found = min(i, j, *range(i, j), key=rests.__getitem__)
+    # Where |f''| <= 2^-flat, what is left between points w apart is at most 2^-flat w^2 / 8 less than at one of them.
+    least = min(rests) - (widest * widest >> (3 + flat)) - 1
+    return (sign * s, sign * least) if widest < 1 << G else (0, -sign * one)
+def extent(op: str, l: int, u: int, bits: int) -> tuple[int, int]:
+    """Bounds of sin or cos on [l, u], all at 2^-bits."""
+    low, high = l >> (bits - G), -(-u >> (bits - G))
+    (s, t), (above, most) = line(op, low, high, False), line(op, low, high, True)
+    t, most = min(s * low, s * high) + t, max(above * low, above * high) + most
+    return FUNCTIONS[op](l, bits) if l == u else (t << bits >> H, -(-(most << bits) >> H))
 def outward(a: Vector, bits: int) -> Vector:
     lo, hi, den = a
     return [(x << bits) // den for x in lo], [-((-x << bits) // den) for x in hi], 1 << bits
@@ -214,8 +222,7 @@ def decode_float32(data: bytes, name: str) -> Vector:
     values = [(-v if w >> 31 else v) >> spare for v, w in zip(sizes, bits, strict=True)]
     return values, values, 1 << (149 - spare)
 class Node:
-    """One operation of a program, validated. For add, sub, neg, take and concat, `terms` lists (place of an
-    operand, index or None, sign): the value is the sum of sign * operand[index], where index -1 reads 0."""
+    """An operation; `terms`: (place of an operand, index or None, sign), the sum of sign * operand[index]; [-1] = 0."""
     def __init__(self, op: str, of: list[int], size: int, constant: bool) -> None:
         self.op, self.of, self.size, self.constant, self.source = op, of, size, constant, 0
         self.shape, self.pair = list[int](), False  # of a matmul; whether it is a product of two variables, or a gate
@@ -234,10 +241,9 @@ def parse_node(raw: Any, nodes: list[Node], tensors: dict[str, tuple[str, bytes]
     if op == "input":
         return Node(op, [], integer(raw["size"], 1, MAX_SIZE, f"the size of {here}"), False)
     name, dtype = (raw.get("name"), "F32") if op == "tensor" else (raw.get("index"), "I32")
-    if op in ("tensor", "take"):
-        need(name in tensors and tensors[name][0] == dtype, f"{here} names no {dtype} tensor")
-        if op == "tensor":
-            return Node(op, [], len(tensors[name][1]) // 4, True)
+    need(op not in ("tensor", "take") or tensors.get(name, "?")[0] == dtype, f"{here} names no {dtype} tensor")
+    if op == "tensor":
+        return Node(op, [], len(tensors[name][1]) // 4, True)
     of = [integer(k, 0, len(nodes), f"an operand of {here}") for k in raw["of"]]
     need(len(of) == (OPERANDS[op] or len(of) or 1), f"{here} has the wrong number of operands")
     sizes, a, b = [nodes[k].size for k in of], nodes[of[0]], nodes[of[-1]]
@@ -259,11 +265,9 @@ def parse_node(raw: Any, nodes: list[Node], tensors: dict[str, tuple[str, bytes]
             start += size
     else:
         need(len(set(sizes)) == 1, f"{here} has operands of different sizes")
-        need(op != "div" or b.constant, f"{here} takes its last operand constant only")
-        need(op != "gate" or not a.constant, f"{here} takes no constant to decide by")
+        need(b.constant if op == "div" else op != "gate" or not a.constant, f"{here}: the wrong operand varies")
         node.pair = op == "gate" or (op == "mul" and not a.constant and not b.constant)
-        signs = {"add": (1, 1), "sub": (1, -1), "neg": (-1,)}.get(op, ())
-        node.terms = [(place, None, sign) for place, sign in enumerate(signs)]
+        node.terms = [(i, None, x) for i, x in enumerate({"add": [1, 1], "sub": [1, -1], "neg": [-1]}.get(op, []))]
     return node
 def enclose(node: Node, args: list[Vector], matrix: Matrix | None = None) -> Vector:
     """The same at 2^-G."""
@@ -301,8 +305,11 @@ def evaluate_node(node: Node, args: list[Vector], bits: int) -> Vector:
             lo, hi = list(map(sub, lo, radius)), list(map(add, hi, radius))
         return lo, hi, 4 * args[0][2] * args[1][2]
     (lo, hi, den), f = outward(args[0], bits), FUNCTIONS[node.op]
-    defined = node.op not in ("sqrt", "reciprocal") or min(lo) >= (node.op != "sqrt")
+    defined = node.op not in ("sqrt", "reciprocal", "log") or min(lo) >= (node.op != "sqrt")
     need(defined, f"a {node.op} of what may not be positive")
+    if node.op in ("sin", "cos"):
+        waves = [extent(node.op, l, u, bits) for l, u in zip(lo, hi, strict=True)]
+        return [low for low, _ in waves], [high for _, high in waves], den
     if node.op == "square":
         lo, hi = [max(l, -u, 0) for l, u in zip(lo, hi, strict=True)], [max(-l, u) for l, u in zip(lo, hi, strict=True)]
     ends = (hi, lo) if node.op == "reciprocal" else (lo, hi)
@@ -311,10 +318,11 @@ Sum = tuple[int, list[int], list[int]]  # of a node at 2^-G: how many terms it s
 def rounding(profile: str, node: Node, exact: Vector, args: list[Vector], sums: list[Sum | None],
              bound: Callable[[list[Vector]], Vector]) -> tuple[Vector, list[int], Sum]:
     """A node's values widened by their errors, these, and it as a sum: in any order, fused or not, flushed or not. A
-    sum for this use alone may be summed in one with the node: n terms differ from their sum by n u / (1 - n u) of their
-    sizes, u = 2^-24 (Higham 2002, 3.1), less what was charged; flushing keeps what a grid far above 2^-126 encloses."""
+    sum for this use alone may be summed in one with the node: n terms err by n u / (1 - n u) of their sizes, u = 2^-24
+    (Higham 2002, 3.1), less what was charged; flushing errs by less than a grid far above 2^-126."""
     largest = lambda a: list(map(max, a[1], map(neg, a[0])))
     spread = lambda parts: bound([(list(map(neg, sizes)), sizes, 1 << G) for sizes in parts])[1]
+    need(node.op not in ("sin", "cos"), "level float32: nothing is known of how a sine is rounded")
     count, sizes, charged, factor = 1, largest(exact), [0] * node.size, (PROFILES[profile].get(node.op, 1), 1 << 24)
     if node.op in SUMS | MOVES:
         parts = [s or (1, largest(a), [0] * len(a[0])) for s, a in zip(sums, args, strict=True)]
@@ -345,8 +353,7 @@ class Network:
                 if profile and (node.op not in EXACT or any(last)):
                     bound, args = partial(enclose, node), [outward(a, G) for a in args]
                     constants[k], _, sums[k] = rounding(profile, node, bound(args), args, last, bound)
-        self.compiled: dict[int, Any] = {}  # by `prepare`
-        self.feeding: dict[int, bool] = {}  # the operands of nonlinear nodes: whether one of those is smooth
+        self.compiled, self.feeding = dict[int, Any](), dict[int, bool]()  # by `prepare`
         uses = Counter([output, *(i for k in self.order for i in nodes[k].of)])
         self.fused = {k for k in self.order if nodes[k].op in SUMS | MOVES and uses[k] == 1}
     def prepare(self) -> None:
@@ -379,7 +386,7 @@ def load_network(model: Any, blob: bytes, profile: str = "") -> Network:
     need(profile in ("", *PROFILES), "unknown profile of float32")
     conform(model, {"name": str, "program": {"nodes": [dict], "output": int}, "source": dict, "tensors": dict}, "model")
     for digest in model["source"].values():
-        matched(digest, "[0-9a-f]{64}", "a hash of model.source")
+        need(type(digest) is str and len(digest) == 64 and not {*digest} - {*"0123456789abcdef"}, "a hash is none")
     tensors, start = dict[str, tuple[str, bytes]](), 0  # dtype, little-endian bytes
     for name, entry in sorted(model["tensors"].items()):
         conform(entry, {"dtype": str, "sha256": str, "shape": [int]}, f"tensor {name!r}")
@@ -397,7 +404,6 @@ def load_network(model: Any, blob: bytes, profile: str = "") -> Network:
         if nodes[-1].op == "tensor":
             constants[len(nodes) - 1] = decode_float32(tensors[raw["name"]][1], raw["name"])
     return Network(nodes, integer(program["output"], 0, len(nodes), "program.output"), constants, profile)
-# --- Matrices of integers, a row packed in one big integer ------------------------------------------------------------
 class Matrix:
     """A constant k x n matrix on a grid: v <= 2^bits w <= v + error, with integers |v| < 2^62. A row v is packed in one
     integer with a signed 128-bit slot an entry, so that `factor * row` is one multiplication."""
@@ -421,8 +427,7 @@ class Matrix:
             return floors(self.total(2, multipliers), self.bits, self.width)
         return [sum(map(mul, multipliers, row)) >> self.bits for row in self.plain[0]], True
     def forward(self, a: Vector) -> tuple[Vector, list[tuple[int, int]]]:
-        """Bounds of a @ w for a at 2^-G; and for each row of `a`, at 2^-H, what backward passes need: the sum of
-        min(0, a), which rounding multipliers on it down by a unit may cost; and error * sum |a|."""
+        """Bounds of a @ w for a at 2^-G; for each row of `a`, at 2^-H, the sum of min(0, a), and error * sum |a|."""
         out_lo, out_hi, charges, shift = [], [], [], self.bits + 1
         for r in range(0, len(a[0]), self.width):
             lo, hi = a[0][r : r + self.width], a[1][r : r + self.width]
@@ -434,9 +439,9 @@ class Matrix:
             else:
                 pairs = [(sum(map(mul, middle, v)), sum(map(mul, radius, map(abs, v)))) for v in self.plain[2]]
                 low, high = [c - s >> shift for c, s in pairs], [-c - s >> shift for c, s in pairs]
-            error = ceil_shift(self.error * sum(sizes) << (H - G), self.bits)
+            error = -(-(self.error * sum(sizes) << (H - G)) >> (self.bits))
             charges.append((sum([l for l in lo if l < 0]) << (H - G), error))
-            wide = ceil_shift(error, H - G)
+            wide = -(-error >> (H - G))
             out_lo += [x - wide for x in low]
             out_hi += [wide - x for x in high]
         return (out_lo, out_hi, a[2]), charges
@@ -454,7 +459,6 @@ def floors(total: int, shift: int, count: int) -> tuple[list[int], bool]:
     layout, offset, dropped = slots(count, shift)
     total += offset  # makes every slot positive, so that none borrows, and lies above the word that is read
     return list(layout.unpack((total >> shift).to_bytes(16 * count, "little"))), total & dropped != 0
-# --- Bounding ---------------------------------------------------------------------------------------------------------
 class Bounds:
     """Enclosures over one box. `parted`: only where splits of neurons hold; `empty`: nowhere, a value has no room."""
     def __init__(self, box_lo: list[int], box_hi: list[int]) -> None:
@@ -466,7 +470,7 @@ class Bounds:
         """What is left of these where a split holds."""
         (k, j, p, sign), found = split, copy(self)
         lo, hi, bits = (self.box_lo, self.box_hi, H) if k == 0 else (*self.values[k][:2], G)
-        low, high = (max(lo[j], p >> (H - bits)), hi[j]) if sign > 0 else (lo[j], min(hi[j], ceil_shift(p, H - bits)))
+        low, high = (max(lo[j], p >> (H - bits)), hi[j]) if sign > 0 else (lo[j], min(hi[j], -(-p >> (H - bits))))
         found.empty, found.parted = self.empty or low > high, self.parted or k > 0
         if low <= high:
             lo, hi = [*lo[:j], low, *lo[j + 1 :]], [*hi[:j], high, *hi[j + 1 :]]
@@ -480,9 +484,8 @@ def signs(lo: list[int], hi: list[int]) -> tuple[list[int], list[tuple[int, int,
     return [j for j, l in enumerate(lo) if l >= 0], unstable
 def sweep(net: Network, known: Bounds, crown: bool, slopes: Callable[..., Slopes] = lambda *_: EMPTY) -> Bounds:
     """Bound every node over the box of `known`, in order; passes have `slopes` for (node, element, 1 if from below)."""
-    bounds = copy(known)
-    bounds.values = values = {0: known.values[0]}
-    bounds.charges, bounds.split, bounds.errors, bounds.sums = {}, {}, {}, {}
+    bounds = Bounds(known.box_lo, known.box_hi)
+    bounds.parted, bounds.empty, values = known.parted, known.empty, bounds.values
     for k in [0, *net.order]:
         node = net.nodes[k]
         if k:
@@ -516,8 +519,7 @@ def sweep(net: Network, known: Bounds, crown: bool, slopes: Callable[..., Slopes
     return bounds
 def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slopes: Slopes = EMPTY) -> int:
     """A lower bound at 2^-(P + H), over the box of `bounds`, of the sum of multiplier * value over the pending nodes.
-    Each step moves multipliers (at 2^-P) from a node to its operands and adds a constant, such that the sum grows
-    nowhere in the box. Source: Zhang et al. 2018, CROWN, arXiv 1811.00866, and weak duality."""
+    Each step moves multipliers (at 2^-P) to operands and adds a constant: the sum grows nowhere (arXiv 1811.00866)."""
     constant = -sum([(sum(map(abs, row)) >> 40) + 1 for row in pending.values()]) if net.profile else 0  # of flushing
     for k in range(max(pending, default=0), 0, -1):
         if k not in pending:
@@ -617,8 +619,8 @@ class Atom:
         return total < self.threshold or (total == self.threshold and not self.strict)
 def margin(net: Network, bounds: Bounds, terms: Iterable[tuple[int, Atom]], held: Iterable[tuple[int, Split]] = (),
            slopes: Slopes = EMPTY) -> Fraction:
-    """A lower bound of the sum of multiplier * (left side - threshold) of atoms over the box where splits are held to:
-    what multiplier * sign (z - p) >= 0 adds up to is taken off. Multipliers, and so the bound, are at 2^-UNIT."""
+    """A lower bound, over the box where splits hold, of the sum of multiplier * (left side - threshold) of atoms, less
+    multiplier * sign (z - p) of splits. Multipliers, and so the bound, are at 2^-UNIT."""
     pending, slack, thresholds = dict[int, list[int]](), 0, Fraction(0)
     for factor, atom in terms:
         thresholds += factor * atom.threshold
@@ -685,8 +687,7 @@ def check_tree(net: Network, number: int, case: Case, tree: Tree, result: Result
         bounds, path, left = stack.pop()
         integer(token, -2 * len(tree.leaves), 2 * (width + len(tree.splits)), "a token of a tree")
         which, bound = divmod(max(token, ~token), 2)
-        if bound:
-            bounds = sweep(net, bounds, tree.crown, lemma)
+        bounds = sweep(net, bounds, tree.crown, lemma) if bound else bounds
         if token >= 0:
             halves, low, high = which < width, bounds.box_lo, bounds.box_hi
             k, j, p = (0, which, (low[which] + high[which]) >> 1) if halves else tree.splits[which - width]
@@ -764,7 +765,7 @@ def judge(data: bytes, result: Result) -> list[str]:
         "signature not checked",
     ]
 def show(value: Fraction | None) -> str:
-    return "none" if value is None else f"{Decimal(value.numerator) / Decimal(value.denominator):.6g}"
+    return "none" if value is None else f"{float(max(min(value, 10**300), -(10**300))):.6g}"
 def check(data: bytes) -> Result:
     """Judge the bytes of a certificate. It raises nothing."""
     result = Result()

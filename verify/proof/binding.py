@@ -69,7 +69,11 @@ def check_certificate(
         return found
     if (several := _several(content, at)) is not None:
         return several if isinstance(several, Checked) else _check_bundle(several, model, timeout, properties)
-    checked = _judged(content, timeout)
+    return bind(_judged(content, timeout), content, at, model)
+
+
+def bind(checked: Checked, content: bytes, at: str, model: "Model | Subject | None") -> Checked:
+    """The judgement; refused where the certificate's VNN-LIB text means other cases, or it is not about this model."""
     if not checked.accepted:
         return checked
     refused = lambda reason: replace(checked, accepted=False, levels=(), reason=reason)

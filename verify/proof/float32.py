@@ -25,7 +25,7 @@ EXACT = MOVES | {"abs", "max", "min", "clamp", "reduce_max", "reduce_min", "redu
                  "select_n", "gt", "ge", "lt", "le", "and", "or", "not"}  # fmt: skip
 SUMS = {"dot_general", "conv_general_dilated", "reduce_sum", "reduce_window_sum", "cumsum"}
 ROUNDED = SUMS | {"add", "add_any", "sub", "mul", "div", "square", "integer_pow", "sqrt", "rsqrt", "exp", "logistic",
-                  "tanh"}  # fmt: skip
+                  "tanh", "log", "erf"}  # fmt: skip
 ADDS = {"add", "add_any", "sub"}
 SMALLEST, LARGEST = 2.0**-126, 2.0**100  # of normal numbers; of what constants may multiply to
 
@@ -103,6 +103,10 @@ def _merged(program: Program, known: dict[Var, Any]) -> str | None:
             if held * (1 + (eqn.name in ("square", "integer_pow"))) > 1:
                 return "products of exponentials may be exponentials of sums"
             exponentials[eqn.output] = held
+        if (eqn.name == "log" and {"exp", "add", "sqrt", "rsqrt", "square", "integer_pow"}.intersection(names)) or (
+            eqn.name == "exp" and "log" in names
+        ):
+            return "logarithms and what they are taken of may be taken in one"
         if eqn.name == "div" and "div" in names and len(varying) == 2:
             return "quotients of quotients may be taken in one"
         if len(varying) == 2:

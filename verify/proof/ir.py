@@ -307,7 +307,7 @@ def _expanded(graph: Graph, node: Node, shape: tuple[int, ...]) -> Node:
     return graph.take(node, np.broadcast_to(np.arange(node.size).reshape(node.shape), shape))
 
 
-for _op in ("add", "sub", "mul", "div", "neg", "tanh", "logistic", "exp", "sqrt"):
+for _op in ("add", "sub", "mul", "div", "neg", "tanh", "logistic", "exp", "sqrt", "log", "erf", "sin", "cos"):
     ir.define(_op, _elementwise(_op))
 
 
@@ -319,6 +319,11 @@ def _gate(graph: Graph, g: Node, v: Any) -> Node:
 def _rsqrt(graph: Graph, x: Any, **_: Any) -> Node:
     node = graph.node(x)
     return graph.add("reciprocal", node.shape, [graph.add("sqrt", node.shape, [node])])
+
+
+@ir.rule("erfc")
+def _erfc(graph: Graph, x: Any, **_: Any) -> Node:
+    return ir.rules["sub"](graph, np.float32(1), ir.rules["erf"](graph, x))
 
 
 @ir.rule("add_any")

@@ -138,8 +138,8 @@ class ValidProbabilities:
 class NoNaN:
     """No output is NaN in float32.
 
-    Level float32 has no checker yet, so the answer is claimed (interval bounds keep every value of the program below
-    2^127 in magnitude over the region), tested, or refuted by an executed input.
+    Proved at level `float32` where that can speak of the model and its region; claimed where interval bounds alone keep
+    every value of the program below 2^127 in magnitude; else tested, or refuted by an executed input.
 
     >>> NoNaN().name
     'NoNaN()'

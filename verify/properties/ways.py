@@ -25,6 +25,7 @@ from axiom_jax.verification.proof.certificate import (
     tree_proof,
 )
 from axiom_jax.verification.proof.exact import exactly
+from axiom_jax.verification.proof.float32 import PROFILE, obstacle
 from axiom_jax.verification.properties.scope import Budget
 from axiom_jax.verification.property import Property
 from axiom_jax.verification.results import Answer
@@ -154,10 +155,9 @@ class ByBounds:
         for number in range(len(prop.cases)):
             tree.close(number, tuple(found.choice[number].tolist()))
         proof = tree_proof(tree, prop)
-        written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {})
-        checked = _checked(written, min(budget.check_seconds, budget.left if near else budget.left / 4))
-        bound = max(float(found.value.min()), 0.0)
-        return (Proved(written, checked.levels), bound) if checked.accepted else None
+        seconds = min(budget.check_seconds, budget.left if near else budget.left / 4)
+        proved = self._accepted(prop, proof, seconds, rounded=bool((found.value > 0).all()))
+        return None if proved is None else (proved, max(float(found.value.min()), 0.0))
 
 
     def _together(self, prop: Property, budget: Budget) -> tuple[Proved, float | None] | None:
@@ -168,9 +168,25 @@ class ByBounds:
         proof = None if exact.missing is not None else combined(self.subject, prop)
         if exact.missing is not None or proof is None:
             return None
-        written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {})
-        checked = _checked(written, min(budget.check_seconds, budget.left))
-        return (Proved(written, checked.levels), None) if checked.accepted else None
+        proved = self._accepted(prop, proof, min(budget.check_seconds, budget.left))
+        return None if proved is None else (proved, None)
+
+    def _accepted(
+        self, prop: Property, proof: dict[str, Any], seconds: float, *, rounded: bool = True
+    ) -> Proved | None:
+        """What the checker makes of a proof: at level float32 where that can be tried, else over the real numbers.
+
+        Args:
+            rounded: whether margins leave room for rounding.
+        """
+        exact, deadline = exactly(self.subject), time.monotonic() + seconds
+        tried = PROFILE if rounded and self.network == "model" and obstacle(self.subject) is None else ""
+        for profile in dict.fromkeys((tried, "")):
+            written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {}, profile)
+            checked = _checked(written, max(deadline - time.monotonic(), 0.0))
+            if checked.accepted:
+                return Proved(written, checked.levels)
+        return None
 
 
 def _strict(prop: Property) -> bool:

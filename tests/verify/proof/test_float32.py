@@ -53,6 +53,9 @@ REFUSED = {
     "subnormal constant": lambda _, x: jax.nn.relu(x) / c(1e-40),
     "softmax": lambda _, x: jax.nn.softmax(x),
     "sin": lambda _, x: jnp.sin(x),
+    "logarithms and": lambda _, x: jnp.log(jnp.exp(x)),
+    "taken in one": lambda _, x: jnp.exp(jnp.log(x)),
+    "what they are taken of": lambda _, x: jnp.log(x * x + 1),
 }
 
 
@@ -73,6 +76,7 @@ SPOKEN_OF = {
     "average pooling": lambda w, x: jax.nn.relu(x.reshape(2, 2).mean(0)) * 2,
     "sigmoid": lambda w, x: jax.nn.sigmoid(x @ w),
     "gelu": lambda w, x: jax.nn.gelu(x @ w),
+    "erf and log": lambda w, x: jax.lax.erf(x @ w) + jnp.log(x),
     "silu": lambda w, x: jax.nn.silu(x),
     "leaky relu": lambda w, x: jax.nn.leaky_relu(x @ w),
     "normalised input": lambda w, x: (x - c(0.5)) / c(0.25) @ w,

@@ -164,6 +164,26 @@ def _tanh(node: Node, x: Reals) -> Reals:
     return reals.smooth(x, "tanh")
 
 
+@operator("Log")
+def _log(node: Node, x: Reals) -> Reals:
+    return reals.smooth(x, "log")
+
+
+@operator("Erf")
+def _erf(node: Node, x: Reals) -> Reals:
+    return reals.smooth(x, "erf")
+
+
+@operator("Sin")
+def _sin(node: Node, x: Reals) -> Reals:
+    return reals.smooth(x, "sin")
+
+
+@operator("Cos")
+def _cos(node: Node, x: Reals) -> Reals:
+    return reals.smooth(x, "cos")
+
+
 @operator("Sqrt")
 def _sqrt(node: Node, x: Reals) -> Reals:
     return reals.smooth(x, "sqrt")

@@ -211,11 +211,14 @@ def minimum(a: Reals, b: Reals) -> Reals:
 
 
 def smooth(a: Reals, name: str) -> Reals:
-    """exp, logistic, tanh or sqrt, enclosed; all of them grow."""
+    """exp, log, logistic, tanh, erf or sqrt, which grow, or sin or cos: enclosed."""
     f, x = checker.FUNCTIONS[name], outward(a)
     lo, hi = x.lo.ravel().tolist(), x.hi.ravel().tolist()
-    if name == "sqrt" and min(lo, default=0) < 0:
-        raise Undecided("a root of what may be negative")
+    if name in ("sqrt", "log") and min(lo, default=1) < (name == "log"):
+        raise Undecided(f"a {name} of what may be negative")
+    if name in ("sin", "cos"):
+        ends = [checker.extent(name, l, u, PLACES) for l, u in zip(lo, hi, strict=True)]
+        return enclosed([low for low, _ in ends], [high for _, high in ends], x.den, a.shape)
     return enclosed([f(v, PLACES)[0] for v in lo], [f(v, PLACES)[1] for v in hi], x.den, a.shape)
 
 
