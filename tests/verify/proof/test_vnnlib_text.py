@@ -1,23 +1,20 @@
 """The VNN-LIB 2.0 text of a certificate: written into it, shown, signed, and refused where it lies."""
 
 import json
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import axiom_jax as ax
+from axiom_jax._cli_fast import judge
 from axiom_jax.verification.proof.certificate import Certificate, run_checker
 from axiom_jax.verification.proof.envelope import read_envelope
 from axiom_jax.verification.property import robust
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject
 from axiom_jax.verification.spec.vnnlib2 import parse_query
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 SPECS = (jax.ShapeDtypeStruct((1, 2), np.float32),)
 SUBJECT = Subject(lambda w, x: jax.nn.relu(x @ w), np.eye(2, dtype=np.float32), SPECS)
@@ -55,6 +52,14 @@ def test_a_text_that_lies_is_refused_though_the_checker_accepts(found, tmp_path)
     with pytest.raises(ax.CertificateError, match="is not signed: its check failed"):
         ax.new_key(tmp_path / "key")
         ax.sign_certificate(path, tmp_path / "key")
+
+
+def test_the_fast_check_reads_the_text_too(found, tmp_path):
+    path = ax.save_certificate(found, tmp_path / "a.cert")
+    assert judge(path).accepted
+    liar = lying(found, "(assert (<= (+ Y[0] (* -1 Y[1])) 0))", "(assert (<= (+ Y[0] (* -1 Y[1])) -1))")
+    checked = judge(ax.save_certificate(liar, tmp_path / "liar.cert"))
+    assert not checked.accepted and "Y[0] + -1 Y[1] <= -1 is unsafe there" in (checked.reason or "")
 
 
 @pytest.mark.parametrize("text", [None, 3, ""])
