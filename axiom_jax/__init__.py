@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from axiom_jax.verification.domains.algebra.sympy_form import to_sympy as to_sympy
     from axiom_jax.verification.domains.smt.smtlib import to_smtlib as to_smtlib
     from axiom_jax.verification.formulas import formula as formula
+    from axiom_jax.verification.proof.aptp import export_aptp as export_aptp
     from axiom_jax.verification.proof.binding import check_certificate as check_certificate
     from axiom_jax.verification.proof.bundle import generate_certificate as generate_certificate
     from axiom_jax.verification.proof.certificate import Certificate as Certificate
@@ -184,6 +185,7 @@ _HOME = {
     "axiom_jax.verification.proof.binding": ["check_certificate"],
     "axiom_jax.verification.proof.bundle": ["generate_certificate"],
     "axiom_jax.verification.proof.certificate": ["Certificate", "load_certificate", "save_certificate"],
+    "axiom_jax.verification.proof.aptp": ["export_aptp"],
     "axiom_jax.verification.proof.coq.exporting": ["export_coq"],
     "axiom_jax.verification.proof.keys": ["new_key"],
     "axiom_jax.verification.proof.signing": ["sign_certificate", "verify_signatures"],

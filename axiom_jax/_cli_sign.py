@@ -33,9 +33,17 @@ def show(facts: Facts) -> None:
             print(f"{word:<13}{', '.join(value) if isinstance(value, list) else value}")
 
 
-def sign(certificate: Path, key: Path, out: Path | None, requirements: list[str], expires: str | None) -> Facts:
+def sign(
+    certificate: Path, key: Path, out: Path | None, requirements: list[str], expires: str | None,
+    model_signature: Path | None, model_path: str | None,
+) -> Facts:  # fmt: skip
     """Sign a certificate, or add a signature."""
-    written = sign_certificate(certificate, key, out, requirements=requirements, expires=expires)
+    from axiom_jax._cli_verify import read_model
+
+    written = sign_certificate(
+        certificate, key, out, requirements=requirements, expires=expires, model_signature=model_signature,
+        model=read_model(model_path) if model_path else None,
+    )  # fmt: skip
     found = read_envelope(written.read_bytes(), str(written))
     return {"signed": str(written), "keyids": [signature.keyid for signature in found.signatures]}
 

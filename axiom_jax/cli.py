@@ -174,6 +174,18 @@ def check(
     raise typer.Exit(PROVED if checked.accepted else BAD_INPUT if checked.unreadable else REFUTED)
 
 
+@app.command(name="export-checker")
+def export_checker(
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("axiom-checker.pyz"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write the checkers as one file to carry: `python -I -S axiom-checker.pyz CERT` needs nothing but Python."""
+    from axiom_jax import _cli_export_checker as command
+
+    facts = command.export(out)
+    print(json.dumps(facts)) if as_json else command.show(facts)
+
+
 @app.command(name="export-coq")
 def export_coq(
     certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file.")],
@@ -188,19 +200,34 @@ def export_coq(
     print(json.dumps(facts)) if as_json else command.show(facts)
 
 
+@app.command(name="export-aptp")
+def export_aptp(
+    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file.")],
+    out: Annotated[Path | None, typer.Option(help="The .aptp file to write; beside CERT if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a certificate about a ReLU network as an activation pattern tree proof, for other checkers."""
+    from axiom_jax import _cli_export_aptp as command
+
+    facts = command.export(certificate, out)
+    print(json.dumps(facts)) if as_json else command.show(facts)
+
+
 @app.command()
 def sign(
-    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file, or one that is signed.")],
+    certificate: Annotated[Path, typer.Argument(metavar="CERT", help="A certificate file; signed ones too.")],
     key: Annotated[Path, typer.Option(help="The private key, as axiom keys new makes it.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; by default CERT with suffix .signed.json.")] = None,
     requirement: Annotated[list[str], typer.Option(help="An id that this is evidence for; may be repeated.")] = [],  # noqa: B006
     expires: Annotated[str | None, typer.Option(help="The last day that it holds: 2027-01-31.")] = None,
+    model_signature: Annotated[Path | None, typer.Option(help="What model_signing wrote, to be named by hash.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model file that it must be about.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a certificate and sign what it proves; or add a signature to a signed file."""
     from axiom_jax import _cli_sign as command
 
-    facts = command.sign(certificate, key, out, requirement, expires)
+    facts = command.sign(certificate, key, out, requirement, expires, model_signature, model)
     print(json.dumps(facts)) if as_json else command.show(facts)
 
 

@@ -53,7 +53,16 @@ def test_the_package_loads_nothing_heavy(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["verify", "--help"], ["check", "--help"], ["keys", "new", "--help"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["verify", "--help"],
+        ["check", "--help"],
+        ["keys", "new", "--help"],
+        ["export-aptp", "--help"],
+        ["export-checker", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert loaded(command(*arguments)) == []

@@ -20,13 +20,17 @@ from typing import Any
 from axiom_jax._errors import CertificateError
 from axiom_jax.verification.proof.certificate import CHECKER, DERIVATION_CHECKER, FORMAT, Checked, canonical
 from axiom_jax.verification.proof.keys import HEX
+from axiom_jax.verification.proof.model_signature import ModelSignature
+from axiom_jax.verification.spec.vnnlib2_meaning import KEY, embedded_text
 from axiom_jax.verification.spec.vnnlib2_writing import output_size, property_text
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://axiom-jax.readthedocs.io/certificate/v1"
+SEVERAL = "https://axiom-jax.readthedocs.io/bundle/v1"  # of a file of several proofs: bundle_attestation
 CERTIFICATE = "certificate"  # the subject that is the embedded file
 RESULTS = {"holds": "proved", "lipschitz": "proved", "violated": "refuted"}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+NAMED = "model_signature"  # a field that a statement may have
 OWN = ("assumptions", "checker", "environment", "expires", "not_covered", "requirements", "time")  # the signer's words
 TRUSTED = "the checker, the Python that runs it, and the machine"
 DEPLOYED = "program and tensors are those of the deployed network: axiom check --model FILE compares them"
@@ -44,12 +48,14 @@ class Words:
         requirements: ids of the requirements that the property is evidence for.
         expires: when the statement ends to hold, "2027-01-31T23:59:59Z", or None.
         assumptions, not_covered: beyond those that every statement names.
+        model_signature: of OpenSSF model signing, of the files that the network was read from.
     """
 
     requirements: tuple[str, ...] = ()
     expires: str | None = None
     assumptions: tuple[str, ...] = ()
     not_covered: tuple[str, ...] = ()
+    model_signature: ModelSignature | None = None
 
 
 def statement_of(content: bytes, checked: Checked, words: Words, now: datetime | None = None) -> dict[str, Any]:
@@ -68,14 +74,21 @@ def statement_of(content: bytes, checked: Checked, words: Words, now: datetime |
         "assumptions": [*assumed(whole), *words.assumptions],
         "certificate": whole,
         "checker": {"name": checker.name, "sha256": sha256(checker.read_bytes()), "version": found},
-        "environment": {"axiom-jax": found, "machine": platform.machine(), "python": platform.python_version(),
-                        "system": platform.system()},
+        "environment": surroundings(found),
         "expires": words.expires,
         "not_covered": [*left_out(whole, said["levels"]), *words.not_covered],
         "requirements": list(dict.fromkeys([*named, *words.requirements])),
         "time": moment(now or datetime.now(UTC)),
-    }  # fmt: skip
+    }
+    if words.model_signature is not None:
+        predicate[NAMED] = words.model_signature.to_dict(sources(whole).values())
     return {"_type": STATEMENT, "predicate": predicate, "predicateType": PREDICATE, "subject": subjects(content)}
+
+
+def surroundings(found: str) -> dict[str, str]:
+    """Version and machine of who signs."""
+    return {"axiom-jax": found, "machine": platform.machine(), "python": platform.python_version(),
+            "system": platform.system()}  # fmt: skip
 
 
 def claims(whole: dict[str, Any], checked: Checked) -> dict[str, Any]:
@@ -93,16 +106,10 @@ def claims(whole: dict[str, Any], checked: Checked) -> dict[str, Any]:
         "property": {
             "domains": None if cases is None else [{"exact": c["exact"], "float32": c["float32"]} for c in cases],
             "text": payload["property"]["text"] if network else payload["text"],
-            "vnnlib2": None if cases is None else _vnnlib(cases, payload["model"]),
+            KEY: None if cases is None else embedded_text(cases, payload["model"]),
         },
         "result": RESULTS[payload["claim"]],
     }  # fmt: skip
-
-
-def _vnnlib(cases: list[dict[str, Any]], model: dict[str, Any]) -> str | None:
-    """The property as VNN-LIB 2.0 has it; None for a program with operations that are not known here."""
-    outputs = output_size(model)
-    return None if outputs is None else property_text(cases, outputs)
 
 
 def subjects(content: bytes) -> list[dict[str, Any]]:
@@ -111,8 +118,13 @@ def subjects(content: bytes) -> list[dict[str, Any]]:
     named = [(CERTIFICATE, sha256(content)), *proved_network(whole)]
     if whole["format"] == FORMAT:
         model = whole["payload"]["model"]
-        named += [(f"{model['name']} ({kind})", digest) for kind, digest in sorted(model["source"].items())]
+        named += [(f"{model['name']} ({kind})", digest) for kind, digest in sorted(sources(whole).items())]
     return [{"digest": {"sha256": digest}, "name": name} for name, digest in named]
+
+
+def sources(whole: dict[str, Any]) -> dict[str, str]:
+    """The hash of each file that the network was read from, as the certificate has it."""
+    return whole["payload"]["model"]["source"] if whole["format"] == FORMAT else {}
 
 
 def proved_network(whole: dict[str, Any]) -> list[tuple[str, str]]:
@@ -179,12 +191,16 @@ def parse_statement(payload: bytes) -> dict[str, Any]:
 
 
 def certificate_in(statement: dict[str, Any]) -> bytes:
-    """The file of the certificate that a statement holds, not judged.
+    """The file of the certificate, or of several proofs, that a statement holds, not judged.
 
     Raises:
         CertificateError: it holds none.
     """
     predicate = statement["predicate"]
+    if statement["predicateType"] == SEVERAL and isinstance(predicate, dict):
+        from axiom_jax.verification.proof.bundle_attestation import BUNDLE, extracted
+
+        return extracted(predicate.get(BUNDLE))
     if statement["predicateType"] != PREDICATE or not isinstance(predicate, dict) or CERTIFICATE not in predicate:
         raise CertificateError("The statement holds no certificate.", got=str(statement["predicateType"])[:200],
                                fix=f"give a file that axiom sign made: {PREDICATE}")  # fmt: skip
@@ -197,15 +213,18 @@ def overstated(statement: dict[str, Any], content: bytes, checked: Checked) -> s
     Args:
         content: the file of the certificate in the statement. checked: the checker's judgement, which accepted it.
     """
+    if statement["predicateType"] == SEVERAL:
+        from axiom_jax.verification.proof.bundle_attestation import overstated_bundle
+
+        return overstated_bundle(statement, content)
     predicate, whole = statement["predicate"], json.loads(content)
     said = claims(whole, checked)
     if canonical(statement["subject"]) != canonical(subjects(content)):
         return "its subjects are not those of the certificate"
-    if predicate.keys() != {*said, *OWN, CERTIFICATE}:
-        odd = sorted(predicate.keys() ^ {*said, *OWN, CERTIFICATE})
+    if odd := sorted((predicate.keys() - {NAMED}) ^ {*said, *OWN, CERTIFICATE}):
         return f"it lacks fields or has others than the certificate has: {', '.join(map(repr, odd))[:200]}"
-    if isinstance(predicate["property"], dict) and predicate["property"].get("vnnlib2", ...) is None:
-        said["property"]["vnnlib2"] = None  # it may be left out
+    if isinstance(predicate["property"], dict) and whole["format"] == FORMAT:
+        said["property"][KEY] = _same_length(predicate["property"].get(KEY), whole["payload"])
     for name in ("result", "profile", "proof", "property"):
         if canonical(predicate[name]) != canonical(said[name]):  # bytes, since 1 == True
             return f"its {name} is not that of the certificate"
@@ -221,23 +240,45 @@ def overstated(statement: dict[str, Any], content: bytes, checked: Checked) -> s
     return None
 
 
+def _same_length(text: Any, payload: dict[str, Any]) -> str | None:
+    """The VNN-LIB 2.0 text of a certificate's cases: none where the statement has none, however long where it has."""
+    outputs = output_size(payload["model"])
+    return None if text is None or outputs is None else property_text(payload["property"]["cases"], outputs)
+
+
 def _misworded(predicate: dict[str, Any], whole: dict[str, Any]) -> str | None:
     """A field that is not of its type, in words."""
     checker = CHECKER if whole["format"] == FORMAT else DERIVATION_CHECKER
     made = predicate["checker"]
     texts = lambda value: isinstance(value, list) and all(isinstance(x, str) for x in value)
     fits = {
-        "assumptions": texts(predicate["assumptions"]),
         "checker": _texts_by_name(made) and made.keys() == {"name", "sha256", "version"}
         and made["name"] == checker.name and _is_digest(made["sha256"]),
-        "environment": _texts_by_name(predicate["environment"]),
-        "expires": predicate["expires"] is None or _is_moment(predicate["expires"]),
         "levels": texts(predicate["levels"]) and predicate["levels"] != [],
         "margin": predicate["margin"] is None or isinstance(predicate["margin"], str),
+    }  # fmt: skip
+    return misshapen(predicate, fits, sources(whole))
+
+
+def misshapen(predicate: dict[str, Any], fits: dict[str, bool], known: dict[str, str]) -> str | None:
+    """A field that is not of its type, in words.
+
+    Args:
+        fits: of other fields, whether they are. known: the hashes of what the network was read from.
+    """
+    texts = lambda value: isinstance(value, list) and all(isinstance(x, str) for x in value)
+    fits = fits | {
+        "assumptions": texts(predicate["assumptions"]),
+        "environment": _texts_by_name(predicate["environment"]),
+        "expires": predicate["expires"] is None or _is_moment(predicate["expires"]),
         "not_covered": texts(predicate["not_covered"]),
         "requirements": texts(predicate["requirements"]),
         "time": _is_moment(predicate["time"]),
-    }  # fmt: skip
+    }
+    if NAMED in predicate:
+        given = predicate[NAMED]
+        shape = _texts_by_name(given) and given.keys() == {"file", "name", "sha256"} and _is_digest(given["sha256"])
+        fits[NAMED] = shape and bool(known)
     return next((f"its field {name} is not of the form that it has to have" for name, good in fits.items() if not good),
                 None)  # fmt: skip
 

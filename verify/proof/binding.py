@@ -26,6 +26,8 @@ from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.proof.lowered import compared
 from axiom_jax.verification.proof.replay import Replay, boxes_of, replay
 from axiom_jax.verification.search.margins import Subject, subject_of
+from axiom_jax.verification.spec.vnnlib2_meaning import KEY, misstated
+from axiom_jax.verification.spec.vnnlib2_writing import output_size
 
 if TYPE_CHECKING:
     from axiom_jax.model import Model
@@ -63,7 +65,7 @@ def check_certificate(
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         return Checked(False, f"it cannot be written: {type(error).__name__}: {error}"[:200], unreadable=True)
     at = str(certificate) if isinstance(certificate, (str, os.PathLike)) else "the certificate"
-    if (found := _signed(content, at, model, timeout, trusted, threshold)) is not None:
+    if (found := _signed(content, at, model, timeout, trusted, threshold, properties)) is not None:
         return found
     if (several := _several(content, at)) is not None:
         return several if isinstance(several, Checked) else _check_bundle(several, model, timeout, properties)
@@ -71,12 +73,16 @@ def check_certificate(
 
 
 def bind(checked: Checked, content: bytes, at: str, model: "Model | Subject | None") -> Checked:
-    """What was accepted of a certificate, and whether it is about this model; the judgement itself where none is given."""
-    if not checked.accepted or model is None:
+    """The judgement; refused where the certificate's VNN-LIB text means other cases, or it is not about this model."""
+    if not checked.accepted:
         return checked
-    subject = model if isinstance(model, Subject) else subject_of(model)
     refused = lambda reason: replace(checked, accepted=False, levels=(), reason=reason)
     found = certificate_of(content, at)
+    if isinstance(found, Certificate) and (lies := other_text(found)) is not None:
+        return refused(f"its VNN-LIB 2.0 text does not mean what was proved: {lies}")
+    if model is None:
+        return checked
+    subject = model if isinstance(model, Subject) else subject_of(model)
     if not isinstance(found, Certificate):
         return refused("it is a derivation: a statement about all arrays, not about a network")
     if differs := difference(found, subject):
@@ -94,14 +100,14 @@ def bind(checked: Checked, content: bytes, at: str, model: "Model | Subject | No
 
 
 def _signed(
-    content: bytes, at: str, model: Any, timeout: float | None, trusted: Any, threshold: int
+    content: bytes, at: str, model: Any, timeout: float | None, trusted: Any, threshold: int, properties: Any
 ) -> Checked | None:
     """The judgement of a signed file, or why an unsigned one does not do; None where it may go on unsigned."""
     from axiom_jax.verification.proof.envelope import is_envelope
     from axiom_jax.verification.proof.signing import check_signed, trust_asked
 
     if is_envelope(content):
-        return check_signed(content, at, model, timeout, trusted, threshold)
+        return check_signed(content, at, model, timeout, trusted, threshold, properties=properties)
     if trust_asked(trusted, threshold) is None:
         return None
     return Checked(False, "unsigned: no trusted key has signed it")
@@ -136,6 +142,17 @@ def _check_bundle(several: "Bundle", model: Any, timeout: float | None, properti
     from axiom_jax.verification.proof.bundle import check_bundle
 
     return check_bundle(several, model, timeout, properties)
+
+
+def other_text(certificate: Certificate) -> str | None:
+    """What the VNN-LIB 2.0 text that a certificate may hold says otherwise than its cases; None if nothing.
+
+    The checker does not read it. The certificate is one that the checker accepted.
+    """
+    payload = certificate.payload
+    if KEY not in payload["meta"]:
+        return None
+    return misstated(payload["meta"][KEY], payload["property"]["cases"], output_size(payload["model"]))
 
 
 def difference(certificate: Certificate, model: "Model | Subject") -> str | None:

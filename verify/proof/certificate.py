@@ -26,6 +26,7 @@ from axiom_jax.verification._display import Facts, html_table, rich_table, short
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.search.margins import nearest
 from axiom_jax.verification.search.tree import Tree
+from axiom_jax.verification.spec.vnnlib2_meaning import KEY, embedded_text
 from axiom_jax.verification.verdict import number
 
 if TYPE_CHECKING:
@@ -213,8 +214,11 @@ def certificate(
 
     Args:
         model, blob: as `describe_model` gives them.
+        meta: for people; the property as VNN-LIB 2.0 is added, where that is short.
         profile: of float32 arithmetic ("cpu", "cuda"), for a proof at level `float32` too; none for `real` alone.
     """
+    text = embedded_text(prop["cases"], model)
+    meta = meta if text is None else {**meta, KEY: text}
     weights = base64.b64encode(zlib.compress(blob)).decode()
     parts = {"claim": claim, "levels": LEVELS[: 1 + bool(profile)], "model": model, "profile": profile}
     return Certificate(parts | {"property": prop, "proof": proof, "meta": meta, "weights": weights})

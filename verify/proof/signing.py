@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from axiom_jax._errors import CertificateError
 from axiom_jax.verification.proof.attestation import (
+    NAMED,
     Words,
     certificate_in,
     expiry,
@@ -38,6 +39,7 @@ from axiom_jax.verification.proof.envelope import (
     signed,
 )
 from axiom_jax.verification.proof.keys import Trust, read_trust
+from axiom_jax.verification.proof.model_signature import read_model_signature
 
 if TYPE_CHECKING:
     from axiom_jax.verification.proof.certificate import Certificate
@@ -83,6 +85,9 @@ def sign_certificate(
     expires: str | date | None = None,
     assumptions: Iterable[str] = (),
     not_covered: Iterable[str] = (),
+    model_signature: str | os.PathLike[str] | None = None,
+    model: Any = None,
+    properties: Iterable[Any] | None = None,
 ) -> Path:
     """Check a certificate, and sign what it proves; or add a signature to a signed file.
 
@@ -94,26 +99,33 @@ def sign_certificate(
         requirements: ids of requirements that the property is evidence for.
         expires: the last day, or a time, UTC where no zone is named.
         assumptions, not_covered: further lines, beyond those that are always there.
+        model_signature: a file of OpenSSF model signing that the statement shall name by its hash; it must sign the
+            file that the certificate's network was read from.
+        model: the model that it must be about. Without it the claims of a file of several proofs are not compared with
+            its parts, and the statement says so.
+        properties: of such a file, those that it cannot hold: see `ax.check_certificate`.
 
     Returns:
         The path of the signed file.
 
     Raises:
-        CertificateError: the checker rejects the certificate, the key or the date is no good, the file of `out` is
-            there already, or the file holds several proofs.
+        CertificateError: the certificate is rejected, the key or the date is no good, or the file of `out` is there
+            already.
         BackendUnavailable: the package `cryptography` is missing.
 
     Source: DSSE 1.0 (https://github.com/secure-systems-lab/dsse), in-toto Statement v1.
     """
     words = Words(_lines("requirements", requirements), expiry(expires), _lines("assumptions", assumptions),
-                  _lines("not_covered", not_covered))  # fmt: skip
+                  _lines("not_covered", not_covered),
+                  None if model_signature is None else read_model_signature(model_signature))  # fmt: skip
     if not isinstance(certificate, (str, os.PathLike)):
         if out is None:
             raise CertificateError("A certificate in memory has no name for its signed file.", got="out=None",
                                    fix='ax.sign_certificate(certificate, key, "net.signed.json")')  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             path = save_certificate(certificate, Path(folder, "a.cert"))
-            return _write(Path(out), _signed_anew(path, path.read_bytes(), key, words), at=None)
+            made = _signed_anew(path, path.read_bytes(), key, words, model, properties)
+            return _write(Path(out), made, at=None)
     path = Path(certificate)
     content = _content(path)
     if is_envelope(content):
@@ -121,9 +133,9 @@ def sign_certificate(
             raise CertificateError("What is signed already cannot be changed.", at=str(path),
                                    got="requirements, a date or other words with a file that is signed",
                                    fix="sign the certificate itself with them")  # fmt: skip
-        made = signed(_whole(path, content), key)
+        made = signed(_whole(path, content, model, properties), key)
         return _write(Path(out) if out is not None else path, made, at=path)
-    made = _signed_anew(path, content, key, words)
+    made = _signed_anew(path, content, key, words, model, properties)
     return _write(Path(out) if out is not None else path.with_suffix(SUFFIX), made, at=path)
 
 
@@ -136,19 +148,22 @@ def _lines(name: str, given: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def _signed_anew(path: Path, content: bytes, key: str | os.PathLike[str], words: Words) -> Envelope:
+def _signed_anew(
+    path: Path, content: bytes, key: str | os.PathLike[str], words: Words, model: Any, properties: Iterable[Any] | None
+) -> Envelope:
     from axiom_jax.verification.proof.binding import check_certificate
     from axiom_jax.verification.proof.bundle import is_bundle
 
-    if is_bundle(content):
-        raise CertificateError("A file of several proofs is not signed as a whole.", at=str(path), got="a zip archive",
-                               fix=f"unzip {path.name}, then axiom sign each file of parts/")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:  # so that what is signed is what was checked
         copy = Path(folder, "a.cert")
         copy.write_bytes(content)
-        checked = check_certificate(copy)
+        checked = check_certificate(copy, model, properties=properties)
     if not checked.accepted:
         raise _refused(path, checked)
+    if is_bundle(content):
+        from axiom_jax.verification.proof.bundle_attestation import bundle_statement
+
+        return signed(Envelope(canonical(bundle_statement(content, words, model is not None))), key)
     return signed(Envelope(canonical(statement_of(_ended(content), checked, words))), key)
 
 
@@ -157,9 +172,9 @@ def _ended(content: bytes) -> bytes:
     return content.removesuffix(b"\n") + b"\n"
 
 
-def _whole(path: Path, content: bytes) -> Envelope:
+def _whole(path: Path, content: bytes, model: Any, properties: Iterable[Any] | None) -> Envelope:
     """A signed file that is good but for signatures, which need keys that are not here."""
-    checked = check_signed(content, path)
+    checked = check_signed(content, path, model, properties=properties)
     if not checked.accepted:
         raise _refused(path, checked)
     return read_envelope(content, str(path))
@@ -191,12 +206,13 @@ def check_signed(
     trusted: str | os.PathLike[str] | None = None,
     threshold: int = 1,
     now: datetime | None = None,
+    properties: Iterable[Any] | None = None,
 ) -> Checked:
     """Judge the bytes of a signed file: signatures, the proof, and whether the statement says no more than it.
 
     Args:
         path: where they are from: a weights file may lie beside it.
-        model, timeout: as of `check_certificate`.
+        model, timeout, properties: as of `check_certificate`.
         trusted: a folder of public keys; without it signatures are counted, not checked.
         threshold: how many different trusted keys must have signed.
         now: the time that must not be past the statement's end; the present.
@@ -221,12 +237,12 @@ def check_signed(
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "a.cert")
         copy.write_bytes(inside)
-        checked = check_certificate(copy, model, timeout)
+        checked = check_certificate(copy, model, timeout, properties)
     if checked.accepted and (problem := overstated(statement, inside, checked)) is not None:
         checked = Checked(False, f"the statement is not what the certificate proves: {problem}")
     if not checked.accepted:
         return replace(checked, signatures=judged)
-    lines = [line for line in checked.statement.splitlines() if line != NOT_CHECKED]
+    lines = [line for line in checked.statement.splitlines() if line.strip() != NOT_CHECKED]
     lines += [*_told(statement["predicate"]), *_signers(judged, trust)]
     return replace(checked, statement="\n".join(lines), signatures=judged)
 
@@ -315,19 +331,40 @@ def _ended_or_revoked(statement: dict[str, Any], trust: Trust | None, now: datet
     if trust is None:
         return None
     named = {subject["digest"]["sha256"]: subject["name"] for subject in statement["subject"]}
-    inner = predicate.get("certificate") if isinstance(predicate, dict) else None
-    if isinstance(inner, dict) and isinstance(inner.get("digest"), str):
-        named[inner["digest"]] = "certificate"
+    model = predicate.get(NAMED) if isinstance(predicate, dict) else None
+    if isinstance(model, dict) and isinstance(model.get("sha256"), str):
+        named[model["sha256"]] = "the model's signature"
+    for name, inner in _certificates(predicate):
+        if isinstance(inner, dict) and isinstance(inner.get("digest"), str):
+            named[inner["digest"]] = name
     gone = [f"{name[:200]!r} {digest}" for digest, name in sorted(named.items()) if digest in trust.revoked]
     return f"{gone[0]} is revoked" if gone else None
 
 
+def _certificates(predicate: Any) -> list[tuple[str, Any]]:
+    """The certificates in a statement, not judged, by name."""
+    if not isinstance(predicate, dict):
+        return []
+    several = predicate.get("bundle")
+    parts = several.get("parts") if isinstance(several, dict) else None
+    return [("certificate", predicate.get("certificate")), *(parts.items() if isinstance(parts, dict) else ())]
+
+
 def _told(predicate: dict[str, Any]) -> list[str]:
     """What the signer says, for people."""
-    lines = [f"signed       at {predicate['time']}, with {predicate['checker']['name']} of axiom-jax "
-             f"{predicate['checker']['version'][:40]!r}"]  # fmt: skip
+    if "claims" in predicate:
+        from axiom_jax.verification.proof.bundle_attestation import told
+
+        lines = told(predicate)
+    else:
+        lines = [f"signed       at {predicate['time']}, with {predicate['checker']['name']} of axiom-jax "
+                 f"{predicate['checker']['version'][:40]!r}"]  # fmt: skip
     if named := ", ".join(map(repr, predicate["requirements"])):
         lines.append(f"requirements {named[:2000]}")
+    if NAMED in predicate:
+        name, digest, file = (predicate[NAMED][key] for key in ("name", "sha256", "file"))
+        lines.append(f"model signed {name[:200]!r} sha256 {digest} with {file[:200]!r} in it; "
+                     "not judged here: model_signing verify does")  # fmt: skip
     return lines + [f"expires      {predicate['expires']}"] * (predicate["expires"] is not None)
 
 

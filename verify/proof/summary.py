@@ -72,8 +72,7 @@ def write_summary(
     """
     content = _content(certificate)
     if is_bundle(content):
-        raise CertificateError("A file of several proofs has no summary as a whole.", at=os.fspath(certificate),
-                               got="a zip archive", fix="unzip it, and check each file of parts/")  # fmt: skip
+        raise _several(certificate)
     read_private(key)  # so that nobody waits for a check whose summary cannot be signed
     hashed = None if model_file is None else sha256(_content(model_file))
     with tempfile.TemporaryDirectory() as folder:  # what is signed is what was checked
@@ -87,6 +86,8 @@ def write_summary(
     passed = False
     if checked.accepted:  # what else a file says is believed only then
         inside = certificate_inside(content, os.fspath(certificate)) if is_envelope(content) else content
+        if is_bundle(inside):
+            raise _several(certificate)
         whole = json.loads(inside)
         passed = whole["payload"]["claim"] != "violated"
         about += proved_network(whole)  # not what it was read from: that is the certificate's word
@@ -118,6 +119,11 @@ def write_summary(
         raise CertificateError("The summary cannot be written.", at=os.fspath(out), got=error.strerror or str(error),
                                fix="name a file in a folder that exists and is writable") from error  # fmt: skip
     return checked
+
+
+def _several(certificate: str | os.PathLike[str]) -> CertificateError:
+    return CertificateError("A file of several proofs has no summary as a whole.", at=os.fspath(certificate),
+                            got="several proofs", fix="unzip it, and check each file of parts/")  # fmt: skip
 
 
 def named_information(digest: str) -> str:

@@ -63,9 +63,15 @@ def output_size(model: dict[str, Any]) -> int | None:
 
 
 def _box(case: dict[str, Any]) -> list[str]:
-    ends = [(">=", case["exact"]["lo"]), ("<=", case["exact"]["hi"])]
-    pairs = [(i, op, Fraction(values[i])) for i in range(len(ends[0][1])) for op, values in ends]
-    return [_compared(op, [(f"X[{i}]", Fraction(1))], end) for i, op, end in pairs]
+    """Two inequalities an input; the ends are in lowest terms, as the checker asks for."""
+    lo, hi = case["exact"]["lo"], case["exact"]["hi"]
+    return [_bound(op, i, end) for i, ends in enumerate(zip(lo, hi, strict=True))
+            for op, end in zip((">=", "<="), ends, strict=True)]  # fmt: skip
+
+
+def _bound(op: str, i: int, end: str) -> str:
+    above, _, below = end.partition("/")
+    return f"({op} (* {below} X[{i}]) {above})" if below else f"({op} X[{i}] {above})"
 
 
 def _unsafe(case: dict[str, Any]) -> str:

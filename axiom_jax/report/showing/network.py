@@ -17,6 +17,7 @@ ASSUMED = "program and tensors are those of the deployed network (`axiom check -
 ROUNDING, COMPILER = "rounding in a float32 execution", "a compiler that replaces operations"
 NOT_COVERED = "whether the cases mean what the text says; inputs outside them"
 DRAWN = 6  # cases with drawings
+KEY = "vnnlib2"  # of meta
 
 
 def sections(part: Part, limits: Limits) -> Iterator[Section]:
@@ -41,7 +42,17 @@ def sections(part: Part, limits: Limits) -> Iterator[Section]:
     yield Section("What is not covered", [
         ("assumed", ASSUMED), ("not covered", rounding + NOT_COVERED),
     ])  # fmt: skip
-    yield meta(payload["meta"])
+    yield from _vnnlib(payload["meta"], limits)
+    yield meta({key: value for key, value in payload["meta"].items() if key != KEY})
+
+
+def _vnnlib(given: dict[str, Any], limits: Limits) -> Iterator[Section]:
+    """The property as other tools read it; `axiom check` holds it against the cases."""
+    if KEY in given:
+        lines = [printable(line, 300) for line in said(given[KEY]).splitlines()]
+        more = left_out(len(lines), limits.lines, "lines")
+        shown = [*lines[: limits.lines], *([more] if more else [])]
+        yield Section("VNN-LIB 2.0 (what is unsafe, for other tools)", lines=shown)
 
 
 def meta(given: Any) -> Section:

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from axiom_jax.report.showing.words import printable
 FORMATS = ("axiom-certificate", "axiom-derivation")
 LARGEST = 1 << 30  # bytes
 TYPE = "application/vnd.in-toto+json"
+HELD = ("certificate", "bundle", "claims")  # of a statement, and shown as what they are
 DAMAGED = (AttributeError, ArithmeticError, IndexError, KeyError, RecursionError, TypeError, ValueError)
 Rows = list[tuple[str, str]]
 
@@ -47,6 +48,7 @@ class Opened:
         name: of the file. data: its bytes.
         parts: what is in it. statement: of an archive, else None.
         envelope: what the envelope says, where there is one. signed: the ids of keys, not checked.
+        inner: the file that a checker takes: without the envelope.
     """
 
     name: str
@@ -55,11 +57,7 @@ class Opened:
     statement: dict[str, Any] | None = None
     envelope: Rows = field(default_factory=list)
     signed: tuple[str, ...] | None = None
-
-    @property
-    def inner(self) -> bytes:
-        """The file that a checker takes: without the envelope."""
-        return self.data if self.signed is None else self.parts[0].data
+    inner: bytes = b""
 
 
 def open_file(path: str | os.PathLike[str]) -> Opened:
@@ -91,7 +89,7 @@ def opened(data: bytes, name: str, at: str) -> Opened:
             parts = tuple(_part(json.loads(part), name, part) for name, part in sorted(bundle.parts.items()))
         except DAMAGED as error:
             raise damaged(at, error) from error
-        return Opened(name, data, parts, bundle.statement)
+        return Opened(name, data, parts, bundle.statement, inner=data)
     try:
         if len(data) > LARGEST:
             raise ValueError("the file is too large")
@@ -99,8 +97,8 @@ def opened(data: bytes, name: str, at: str) -> Opened:
         if not isinstance(whole, dict):
             raise TypeError("the file holds no object")
         if isinstance(whole.get("payload"), str) and "signatures" in whole:
-            return _unwrapped(whole, data, name)
-        return Opened(name, data, (_part(whole, "", data),))
+            return _unwrapped(whole, data, name, at)
+        return Opened(name, data, (_part(whole, "", data),), inner=data)
     except DAMAGED as error:
         raise damaged(at, error) from error
 
@@ -125,20 +123,25 @@ def _part(whole: Any, name: str, data: bytes) -> Part:
     return Part(name, kind, version, payload, hashlib.sha256(compact(payload)).hexdigest() == whole["digest"], data)
 
 
-def _unwrapped(whole: dict[str, Any], data: bytes, name: str) -> Opened:
-    """The certificate inside of a signed envelope."""
+def _unwrapped(whole: dict[str, Any], data: bytes, name: str, at: str) -> Opened:
+    """The certificate, or the archive of several, inside of a signed envelope."""
     statement = json.loads(base64.b64decode(whole["payload"], validate=True))
     predicate = statement["predicate"]
-    inside = predicate["certificate"]
     keys = tuple(printable(entry.get("keyid") or "no id", 200) for entry in whole["signatures"])
     rows = [("payload type", printable(whole.get("payloadType", ""), 200)),
             ("predicate type", printable(statement.get("predicateType", ""), 200))]  # fmt: skip
     subjects = statement.get("subject") or []
     rows += [("subject", printable(f"{s.get('name', '')} {said(s.get('digest', ''))}", 300)) for s in subjects[:10]]
     rows += [(printable(key, 40).replace("_", " "), printable(said(value), 500))
-             for key, value in sorted(predicate.items()) if key != "certificate"][:40]  # fmt: skip
+             for key, value in sorted(predicate.items()) if key not in HELD][:40]  # fmt: skip
     rows = [("warning", f"the payload is not of the type {TYPE}")] * (whole.get("payloadType") != TYPE) + rows
-    return Opened(name, data, (_part(inside, "", compact(inside) + b"\n"),), None, rows, keys)
+    if "certificate" not in predicate:
+        from axiom_jax.verification.proof.bundle_attestation import extracted
+
+        several = opened(extracted(predicate["bundle"]), name, at)
+        return replace(several, data=data, envelope=rows, signed=keys)
+    inside = compact(predicate["certificate"]) + b"\n"
+    return Opened(name, data, (_part(predicate["certificate"], "", inside),), None, rows, keys, inside)
 
 
 def said(value: Any) -> str:

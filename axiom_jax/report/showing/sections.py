@@ -24,11 +24,14 @@ class Limits:
     nodes: int = 24
     tensors: int = 16
     steps: int = 24
+    lines: int = 24
     digest: int = 16
 
 
 SCREEN = Limits()
-PAGE = Limits(parts=50, cases=20, inputs=200, disjuncts=100, atoms=24, nodes=400, tensors=400, steps=400, digest=64)
+PAGE = Limits(
+    parts=50, cases=20, inputs=200, disjuncts=100, atoms=24, nodes=400, tensors=400, steps=400, lines=400, digest=64
+)
 
 
 @dataclass(frozen=True)

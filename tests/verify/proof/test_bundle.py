@@ -345,7 +345,8 @@ def test_a_refutation_is_by_a_point_of_the_region():
     cases = [part.payload["property"]["cases"][0] | whole]
     for point, accepted in (("999/1000", True), ("1", False)):  # both unsafe; the latter is left out of the region
         proof = {"kind": "point", "case": 0, "inputs": [point]}
-        payload = part.payload | {"proof": proof, "property": part.payload["property"] | {"cases": cases}}
+        changed = {"proof": proof, "property": part.payload["property"] | {"cases": cases}, "meta": {}}
+        payload = part.payload | changed
         data = replace(part, payload=payload).to_bytes()
         again = Bundle({**bundle.statement, "items": [{**item, "sha256": hashlib.sha256(data).hexdigest()}]},
                        {item["part"]: data})  # fmt: skip

@@ -144,7 +144,7 @@ def test_what_the_checker_rejects_is_not_signed(home, tmp_path):
     cut.write_bytes(HOLDS.to_bytes()[:-40])
     with pytest.raises(ax.CertificateError, match="is not signed"):
         ax.sign_certificate(cut, home / "alice")
-    with pytest.raises(ax.CertificateError, match="several proofs is not signed"):
+    with pytest.raises(ax.CertificateError, match="is not signed"):
         cut.write_bytes(b"PK\x03\x04")
         ax.sign_certificate(cut, home / "alice")
     with pytest.raises(ax.CertificateError, match="cannot be read"):
