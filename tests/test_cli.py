@@ -82,6 +82,28 @@ def test_proved_refuted_and_their_certificates(files, capsys):
     assert code == 0 and last(out)["accepted"] and last(out)["levels"] == ["real", "float32"]
 
 
+def test_time_is_out_in_time_while_a_deep_net_compiles(files):
+    """Layers of as many sizes as there are compile for longer than there is time; the process ends nevertheless."""
+    sizes, rng = [2, *range(20, 60), 2], np.random.default_rng(0)
+    shapes = list(zip(sizes, sizes[1:], strict=False))
+    tensors = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), f"W{k}") for k, s in enumerate(shapes)]
+    nodes = []
+    for k in range(len(shapes)):
+        nodes.append(helper.make_node("MatMul", [f"a{k}", f"W{k}"], [f"z{k}"], f"product{k}"))
+        nodes.append(helper.make_node("Relu", [f"z{k}"], [f"a{k + 1}"], f"relu{k}"))
+    ends = [helper.make_tensor_value_info(x, onnx.TensorProto.FLOAT, [1, 2]) for x in ("a0", f"a{len(shapes)}")]
+    graph = helper.make_graph(nodes, "deep", ends[:1], ends[1:], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "deep.onnx")
+    code = "import axiom_jax._cli_verify, axiom_jax.cli, time; print(time.time(), flush=True); axiom_jax.cli.main()"
+    command = [sys.executable, "-c", code, "verify", "deep.onnx", "holds.vnnlib", "--timeout", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    late = time.time() - float(done.stdout.split()[0]) - 1
+    result = last(done.stdout)
+    assert done.returncode == 3 and (result["verdict"], result["vnncomp"]) == ("unknown", "timeout"), result
+    assert result["reason"].startswith("out of time after ")
+    assert late < 2, f"{late:.2f} s late"
+
+
 def test_a_certificate_of_another_net_is_rejected(files, capsys):
     run(capsys, "verify", "net.onnx", "holds.vnnlib", "--certificate", "a.cert")
     write_net("other.onnx", seed=1)

@@ -143,7 +143,7 @@ def test_what_cannot_be_stopped_is_left_behind_at_the_deadline():
         gate.wait(20)
         return network(params, x)
 
-    params = draw(3, hidden=33)
+    params = draw(3, hidden=32)
     start = time.monotonic()
     decision = decide(Subject(slow, params, SPECS), below(-100), timeout=0.5)
     assert 1.0 <= time.monotonic() - start < 2.5 and decision.seconds < 2.5
