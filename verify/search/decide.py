@@ -126,16 +126,16 @@ def _decided(
 ) -> Decision:
     outcome, failure, watch = "time", None, _Watch(search, tell)
     court.until = deadline + GRACE
-    tell("attack", None, 0, watch.open)
     searching = beside(lambda: search.run(deadline, court.judge, watch))
     try:
-        if ended(searching, court.until):
+        tell("attack", None, 0, watch.open)
+        if here := ended(searching, court.until):
             outcome = searching.result()
     except KeyboardInterrupt:
         failure, watch.stopped = "interrupted", True
         court.until = min(court.until, time.monotonic())
-        ended(searching, time.monotonic() + GRACE)
-    if searching.done():
+        here = ended(searching, time.monotonic() + GRACE)
+    if here:
         watch.look()
     seconds = time.monotonic() - start
     spent = compile_seconds() - compiled
@@ -152,7 +152,7 @@ def _decided(
     reason = f"interrupted: {watch.open} boxes left open" if failure else reasons[outcome]
     if court.judging or court.unjudged:
         reason += "; a point that looks unsafe was found, but there was no time to judge it in exact arithmetic"
-    if failure is None and searching.done() and (said := getattr(search, "trusted", None)):
+    if failure is None and here and (said := getattr(search, "trusted", None)):
         return replace(decision, verdict=Claimed(None, f"{said}; a proof was not found: {reason}"))
     unknown = Unknown(reason, watch.bound, timed_out=outcome == "time" and failure is None)
     return replace(decision, verdict=unknown)
