@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import json
 import os
 import signal
@@ -13,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cli_helpers import last, run
 from onnx import helper, numpy_helper
-
-from axiom_jax.cli import main
 
 KEYS = {"verdict", "vnncomp", "levels", "checked", "seconds", "compile_seconds", "check_seconds", "bound",
         "certificate", "counterexample", "reason"}  # fmt: skip
@@ -50,17 +50,6 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(list(map(str, arguments)))
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
-
-
-def last(out):
-    return json.loads(out.splitlines()[-1])
-
-
 def test_proved_refuted_and_their_certificates(files, capsys):
     code, out, _ = run(capsys, "verify", "net.onnx", "holds.vnnlib", "--certificate", "a.cert", "--json")
     result = last(out)
@@ -80,6 +69,30 @@ def test_proved_refuted_and_their_certificates(files, capsys):
         assert code == 0 and out.splitlines()[0] == "accepted"
     code, out, _ = run(capsys, "check", "a.cert", "--json")
     assert code == 0 and last(out)["accepted"] and last(out)["levels"] == ["real", "float32"]
+
+
+def test_time_is_out_in_time_while_a_deep_net_compiles(files):
+    """Layers of as many sizes as there are compile for longer than there is time; the process ends nevertheless."""
+    sizes, rng = [2, *range(20, 60), 2], np.random.default_rng(0)
+    shapes = list(itertools.pairwise(sizes))
+    tensors = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), f"W{k}") for k, s in enumerate(shapes)]
+    nodes = []
+    for k in range(len(shapes)):
+        nodes.append(helper.make_node("MatMul", [f"a{k}", f"W{k}"], [f"z{k}"], f"product{k}"))
+        nodes.append(helper.make_node("Relu", [f"z{k}"], [f"a{k + 1}"], f"relu{k}"))
+    ends = [helper.make_tensor_value_info(x, onnx.TensorProto.FLOAT, [1, 2]) for x in ("a0", f"a{len(shapes)}")]
+    graph = helper.make_graph(nodes, "deep", ends[:1], ends[1:], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "deep.onnx")
+    code = "import axiom_jax._cli_verify, axiom_jax.cli, time; print(time.time(), flush=True); axiom_jax.cli.main()"
+    command = [sys.executable, "-c", code, "verify", "deep.onnx", "holds.vnnlib", "--timeout", "1", "--json"]
+    start = time.time()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    loaded = float(done.stdout.split()[0])
+    late = time.time() - loaded - 1
+    result = last(done.stdout)
+    assert done.returncode == 3 and (result["verdict"], result["vnncomp"]) == ("unknown", "timeout"), result
+    assert result["reason"].startswith("out of time after ")
+    assert late < max(2.0, loaded - start), f"{late:.2f} s late"  # a busy machine loads JAX as late as that
 
 
 def test_a_certificate_of_another_net_is_rejected(files, capsys):

@@ -7,12 +7,12 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cli_helpers import last, run
 from onnx import parser
 
 import axiom_jax as ax
 from axiom_jax import nn
 from axiom_jax._cli_verify import read_model
-from axiom_jax.cli import main
 from axiom_jax.interop.axiom.read import read_axiom
 
 NAMES = "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)"
@@ -38,17 +38,6 @@ def files(tmp_path, monkeypatch):
     Path("holds.vnnlib").write_text(NAMES + BOX + "(assert (>= Y_0 1000))")
     Path("fails.vnnlib").write_text(NAMES + BOX + "(assert (<= Y_0 0))")
     return tmp_path
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(list(map(str, arguments)))
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
-
-
-def last(out):
-    return json.loads(out.splitlines()[-1])
 
 
 def test_an_axiom_file_is_verified_checked_and_benched(files, capsys):

@@ -1,10 +1,8 @@
 """`axiom lint` as a user meets it."""
 
-import json
-
+import cli_helpers
 import pytest
-
-from axiom_jax.cli import main
+from cli_helpers import last
 
 SOURCE = """
 import jax.numpy as jnp
@@ -27,16 +25,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(["lint", *arguments])
-    out, err = capsys.readouterr()
-    return int(stopped.value.code or 0), out, err
+    return cli_helpers.run(capsys, "lint", *arguments)
 
 
 def test_a_clean_model_and_a_dangerous_function(folder, capsys):
     assert run(capsys, "mine.py:model", "--strict")[0] == 0
     status, out, _ = run(capsys, "mine.py:odds", "--region", "0,1", "--json")
-    found = json.loads(out.splitlines()[-1])
+    found = last(out)
     assert status == 1 and [f["rule"] for f in found["findings"] if f["severity"] == "error"] == ["division"]
     assert run(capsys, "mine.py:odds", "--region", "0,0.5")[0] == 0
 
@@ -45,13 +40,13 @@ def test_a_clean_model_and_a_dangerous_function(folder, capsys):
                                           ("mine.py", "named"), ("absent.onnx", "no such file")])  # fmt: skip
 def test_bad_input_is_one_message(folder, capsys, target, word):
     status, out, err = run(capsys, target, "--json")
-    assert status == 2 and word in err and json.loads(out.splitlines()[-1])["error"]["what"]
+    assert status == 2 and word in err and last(out)["error"]["what"]
 
 
 def test_a_file_that_ends_the_program_is_an_error(folder, capsys):
     (folder / "script.py").write_text("import sys\nsys.exit(0)\n")
     status, out, _ = run(capsys, "script.py:model", "--json")
-    assert status == 2 and "SystemExit" in json.loads(out.splitlines()[-1])["error"]["got"]
+    assert status == 2 and "SystemExit" in last(out)["error"]["got"]
 
 
 @pytest.mark.parametrize("arguments, at", [
@@ -60,7 +55,7 @@ def test_a_file_that_ends_the_program_is_an_error(folder, capsys):
 ])  # fmt: skip
 def test_errors_name_what_they_are_about(folder, capsys, arguments, at):
     status, out, _ = run(capsys, *arguments, "--json")
-    error = json.loads(out.splitlines()[-1])["error"]
+    error = last(out)["error"]
     assert status == 2 and error["at"] == at and error["fix"]
 
 

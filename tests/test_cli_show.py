@@ -1,12 +1,11 @@
 """`axiom show`: what it prints and writes, and its exit status."""
 
-import json
 import sys
 from pathlib import Path
 
+import cli_helpers
 import pytest
-
-from axiom_jax.cli import main
+from cli_helpers import last
 
 sys.path.insert(0, str(Path(__file__).parent / "verify"))
 from checker_builder import atom, case, certificate, dense_program, full_tree, seal
@@ -31,10 +30,7 @@ def file(tmp_path, monkeypatch):
 
 
 def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(["show", *arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
+    return cli_helpers.run(capsys, "show", *arguments)
 
 
 def test_a_file_is_shown_and_not_judged(capsys, file):
@@ -77,7 +73,7 @@ def test_pages_are_written(capsys, file):
 def test_json_has_the_same_keys_always(capsys, file):
     for arguments in ([], ["--check"], ["--html", "a.html"]):
         status, out, _ = run(capsys, file, "--json", *arguments)
-        found = json.loads(out.splitlines()[-1])
+        found = last(out)
         assert status == 0 and set(found) == KEYS and len(out.splitlines()) == 1
     assert found["html"] == "a.html" and found["pdf"] is None and found["accepted"] is None
     assert found["sections"][1]["title"] == "Claim"
@@ -89,7 +85,7 @@ def test_a_damaged_file_is_a_clean_error(capsys, tmp_path, monkeypatch, content)
     if content is not None:
         Path("bad.cert").write_bytes(content)
     status, out, err = run(capsys, "bad.cert", "--json")
-    error = json.loads(out.splitlines()[-1])["error"]
+    error = last(out)["error"]
     assert status == 2 and error["at"] == "bad.cert" and error["fix"]
     assert err.startswith("CertificateError: ") and "Traceback" not in err
 

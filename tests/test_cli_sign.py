@@ -1,6 +1,5 @@
 """`axiom keys`, `axiom sign` and signed files at `axiom check`: words, exit statuses, JSON."""
 
-import json
 import os
 import stat
 import sys
@@ -8,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_helpers import last, run
 
 import axiom_jax as ax
-from axiom_jax.cli import main
 from axiom_jax.verification.proof.certificate import Certificate
 
 sys.path.insert(0, str(Path(__file__).parent / "verify"))
@@ -46,17 +45,6 @@ def folder(tmp_path_factory):
 def here(folder, monkeypatch):
     monkeypatch.chdir(folder)
     return folder
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(list(map(str, arguments)))
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
-
-
-def last(out):
-    return json.loads(out.splitlines()[-1])
 
 
 def test_keys_are_made_and_shown(tmp_path, monkeypatch, capsys):

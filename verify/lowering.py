@@ -14,6 +14,7 @@ from jax import lax
 
 from axiom_jax._program import Equation, Program, Replacement, Var, rewrite
 from axiom_jax.verification.gating import gated, settled
+from axiom_jax.verification.literals import chosen
 from axiom_jax.verification.shifting import shifted
 
 LOWERINGS: dict[str, Callable[[Program, Equation], Replacement | None]] = {}
@@ -31,7 +32,8 @@ def lower(program: Program) -> Program:
 
 
 def prepare(program: Program, by_pairs: bool = False) -> Program:
-    """The part of lowering that serves every domain: softmax by differences, and choices that real numbers settle.
+    """The part of lowering that serves every domain: softmax by differences, and choices that real numbers, or numbers
+    written in the function, settle.
 
     Real numbers are never NaN: `where(isnan(x), a, b)` is b, `where(isfinite(x), a, b)` is a.
 
@@ -43,7 +45,7 @@ def prepare(program: Program, by_pairs: bool = False) -> Program:
     >>> [eqn.name for eqn in prepare(program).equations]
     ['mul']
     """
-    return rewrite(program, lambda p, eqn: shifted(p, eqn, by_pairs) or settled(p, eqn))
+    return rewrite(program, lambda p, eqn: shifted(p, eqn, by_pairs) or chosen(p, eqn) or settled(p, eqn))
 
 
 def _choose(program: Program, eqn: Equation) -> Replacement | None:

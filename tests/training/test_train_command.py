@@ -1,14 +1,13 @@
 """`axiom train`: from a file to a model, and a clear message for what cannot be."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_helpers import last, run
 
 import axiom_jax as ax
 from axiom_jax._errors import AxiomError
-from axiom_jax.cli import main
 
 CONFIG = """
 output = "out/net.axiom"
@@ -39,10 +38,9 @@ def write(folder: Path, text: str = CONFIG) -> Path:
 
 def test_trains_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        main(["train", str(config), "--json"])
-    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert end.value.code == 0 and facts["epochs"] == 12 and facts["stopped"] is None
+    code, out, _ = run(capsys, "train", config, "--json")
+    facts = last(out)
+    assert code == 0 and facts["epochs"] == 12 and facts["stopped"] is None
     assert facts["metrics"]["val_certified_accuracy"] > 0.6
     model = ax.load_model(tmp_path / "out" / "net.axiom")
     x, y = ax.make_moons(128, noise=0.05)
@@ -69,9 +67,6 @@ def test_what_cannot_be_is_told(
     tmp_path: Path, old: str, new: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write(tmp_path, CONFIG.replace(old, new))
-    with pytest.raises(SystemExit) as end:
-        main(["train", str(config), "--json"])
-    told = capsys.readouterr()
-    assert end.value.code == 2 and message in json.loads(told.out.splitlines()[-1])["error"]["what"]
-    assert "Traceback" not in told.err
+    code, out, _ = run(capsys, "train", config, "--json")
+    assert code == 2 and message in last(out)["error"]["what"]
     assert issubclass(ax.ShapeError, AxiomError) and not (tmp_path / "out" / "net.axiom").exists()

@@ -1,9 +1,11 @@
 """A model as certificates speak of it: its program, weights and hashes, and exact evaluation."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from math import inf, lcm, prod
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +24,7 @@ from axiom_jax.verification.property import Property
 from axiom_jax.verification.search.margins import Subject, nearest
 
 REPLAY_WORK = 3_000_000  # multiplications
+CURVES, EACH = {"exp", "logistic", "tanh"}, 100  # about so many multiplications a value of them takes
 REPLAYED = 3  # points of a property's boxes
 
 
@@ -60,6 +63,27 @@ class Exact:
         """The checker's own reading of it, for exact evaluation."""
         return checker.load_network(self.model, self.blob)
 
+    def outputs(self, point: Sequence[Fraction], deadline: float = inf) -> list[tuple[Fraction, Fraction]] | None:
+        """Enclosures of the outputs at a point, as `checker.Network.evaluate` gives them; None where time is out.
+
+        Args:
+            deadline: on `time.monotonic`; overrun by one node of the network.
+
+        Raises:
+            checker.Rejected: the network is not defined there.
+        """
+        if time.monotonic() > deadline:
+            return None
+        net, den = self.network, lcm(*{x.denominator for x in point})
+        ends = [x.numerator * (den // x.denominator) for x in point]
+        values = {0: (ends, ends, den), **net.constants}
+        for k in net.order:
+            if time.monotonic() > deadline:
+                return None
+            values[k] = checker.evaluate_node(net.nodes[k], [values[i] for i in net.nodes[k].of], checker.POINT_BITS)
+        lo, hi, den = values[net.output]
+        return [(Fraction(a, den), Fraction(b, den)) for a, b in zip(lo, hi, strict=True)]
+
 
 _made: WeakKeyDictionary[Subject, Exact] = WeakKeyDictionary()
 
@@ -81,7 +105,7 @@ def exactly(subject: Subject) -> Exact:
                 numbers = {v: k for v, k in written.numbers.items() if k in entering}
                 sites = tuple(described(Plan(lowered, False), numbers))
                 points = [np.random.default_rng(seed).uniform(-1, 1, subject.size) for seed in range(2)]
-                _made[subject] = Exact(*parts, _disagreement(subject, Exact(*parts), points), sites)
+                _made[subject] = Exact(*parts, _disagreement(subject, Exact(*parts, None, sites), points), sites)
             except (UnsupportedPrimitive, checker.Rejected) as error:
                 _made[subject] = Exact({}, b"", str(error))
             except (OverflowError, ValueError) as error:  # of exact arithmetic
@@ -150,8 +174,9 @@ def replayed(subject: Subject, prop: Property) -> str | None:
 
 
 def _work(exact: Exact) -> int:
-    shapes = [node["shape"] for node in exact.model["program"]["nodes"] if node["op"] == "matmul"]
-    return sum(m * k * n for m, k, n in shapes)
+    products = [prod(node["shape"]) for node in exact.model["program"]["nodes"] if node["op"] == "matmul"]
+    curved = [prod(site.shape) for site in exact.sites for user in site.users if user in CURVES]
+    return sum(products) + EACH * sum(curved)
 
 
 def _disagreement(subject: Subject, exact: Exact, points: Sequence[Any]) -> str | None:

@@ -23,7 +23,7 @@ from axiom_jax.verification.properties.ways import ByBounds, ByRunning, Outcome,
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.regions import L1, L2, Everything, Polytope, point_within
 from axiom_jax.verification.results import Answer, Tested
-from axiom_jax.verification.search.decide import unsafe
+from axiom_jax.verification.search.judging import unsafe
 from axiom_jax.verification.search.margins import Subject
 from axiom_jax.verification.verdict import Counterexample, Proved, Refuted, Unknown
 

@@ -5,45 +5,31 @@ The search is untrusted. `Proved` is answered only after the checker accepted th
 """
 
 import os
-import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-from fractions import Fraction
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from axiom_jax.verification import checker
-from axiom_jax.verification.proof.certificate import (
-    Certificate,
-    Checked,
-    certificate,
-    describe_property,
-    point_proof,
-    run_checker,
-    save_certificate,
-)
-from axiom_jax.verification.proof.exact import exactly, replayed
-from axiom_jax.verification.proof.float32 import PROFILE, obstacle
-from axiom_jax.verification.proof.lowered import stablehlo
+from axiom_jax.verification.proof.certificate import Certificate, Checked, run_checker, save_certificate
+from axiom_jax.verification.proof.exact import replayed
 from axiom_jax.verification.proof.thinning import thinned
-from axiom_jax.verification.property import Case, Property
-from axiom_jax.verification.search.compilation import compile_seconds
+from axiom_jax.verification.property import Property
+from axiom_jax.verification.search.compilation import beside, compile_seconds, ended
 from axiom_jax.verification.search.distributed import scaled
-from axiom_jax.verification.search.margins import Question, Subject, nearest, pose
+from axiom_jax.verification.search.judging import Court
+from axiom_jax.verification.search.margins import Question, Subject, pose
 from axiom_jax.verification.search.portfolio import searches
 from axiom_jax.verification.search.strategy import Strategy
-from axiom_jax.verification.verdict import Claimed, Counterexample, Decision, Proved, Refuted, Unknown
+from axiom_jax.verification.verdict import Claimed, Decision, Proved, Unknown
 
 REPAIRS = 6  # how often leaves that a check refuses are split further
 AT_FLOAT32 = 4  # how often for level float32, where a margin may be too small for rounding
 FEW = 4  # leaves that the checker judges at once
+GRACE = 0.5  # seconds past the deadline after which a search that still compiles is left behind
 Progress = Callable[[str, float | None, int, int], None]  # stage, bound so far, boxes, open boxes
 
 
@@ -77,7 +63,8 @@ def decide(
         float32: whether a proof is tried at level `float32` too, where the subject is the model as it runs.
 
     Returns:
-        A decision; never raises for lack of time, and after Ctrl-C answers what is known.
+        A decision, at most two seconds late; never raises for lack of time, and after Ctrl-C answers what is known.
+        What cannot be stopped, as a compilation, goes on in a thread.
 
     Raises:
         SpecError, UnsupportedPrimitive: the property or the model cannot be posed.
@@ -86,17 +73,50 @@ def decide(
     deadline = start + timeout
     tell = progress or (lambda *_: None)
     tell("compile", None, 0, 0)
-    question = pose(subject, prop)
-    court = _Court(question, meta or {}, float32, certificate_path is not None)
+
+    def posed() -> tuple[Question, Court]:
+        question = pose(subject, prop)
+        return question, Court(question, meta or {}, float32, certificate_path is not None)
+
+    posing = beside(posed)
+    if not ended(posing, deadline + GRACE):
+        late = Unknown(f"out of time after {timeout:g} s, before the search began: all is left open", timed_out=True)
+        return Decision(late, time.monotonic() - start, compile_seconds() - compiled)
+    question, court = posing.result()
     with scaled(question, searches, jobs=jobs, executor=executor, journal=journal) as search:
-        return _decided(
-            question, court, search, start, compiled, deadline, check, check_timeout, certificate_path, tell
-        )
+        return _decided(court, search, start, compiled, deadline, check, check_timeout, certificate_path, tell)
+
+
+@dataclass
+class _Watch:
+    """What is known of a search that runs in another thread, as of its latest batch.
+
+    Args:
+        search: the portfolio. tell: told of every batch. stopped: whether to stop at the next one.
+    """
+
+    search: Strategy
+    tell: Progress
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.look()
+
+    def __call__(self, _: Any) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.look()
+        self.tell("search", self.bound, self.boxes, self.open)
+
+    def look(self) -> None:
+        """Only while the search is between two batches: within one, what is being bounded is in no pool."""
+        search = self.search
+        self.bound = search.worst if np.isfinite(search.worst) else None
+        self.boxes, self.open, self.leaves = search.boxes, search.open, search.leaves
 
 
 def _decided(
-    question: Question,
-    court: "_Court",
+    court: Court,
     search: Strategy,
     start: float,
     compiled: float,
@@ -106,38 +126,42 @@ def _decided(
     certificate_path: str | os.PathLike[str] | None,
     tell: Progress,
 ) -> Decision:
-    outcome, failure = "time", None
+    outcome, failure, watch = "time", None, _Watch(search, tell)
+    court.until = deadline + GRACE
+    searching = beside(lambda: search.run(deadline, court.judge, watch))
     try:
-        outcome = _search(court, search, deadline, tell)
+        tell("attack", None, 0, watch.open)
+        if here := ended(searching, court.until):
+            outcome = searching.result()
     except KeyboardInterrupt:
-        failure = "interrupted"
+        failure, watch.stopped = "interrupted", True
+        court.until = min(court.until, time.monotonic())
+        here = ended(searching, time.monotonic() + GRACE)
+    if here:
+        watch.look()
     seconds = time.monotonic() - start
     spent = compile_seconds() - compiled
-    bound = search.worst if np.isfinite(search.worst) else None
-    decision = Decision(Unknown("", bound), seconds, spent, 0.0, bound, search.boxes, search.leaves)
+    decision = Decision(Unknown("", watch.bound), seconds, spent, 0.0, watch.bound, watch.boxes, watch.leaves)
     if outcome == "unsafe" and court.found is not None:
-        return court.refuted(decision, certificate_path)
+        limit = check_timeout if check else max(deadline + 2 * GRACE - time.monotonic(), 0.0)
+        return court.refuted(decision, certificate_path, limit)
     if outcome == "closed" and failure is None:
-        decision = replace(decision, bound=bound)
         return _conclude(court, search, decision, check, check_timeout, certificate_path, deadline, tell)
     reasons = {
-        "time": f"out of time after {deadline - start:g} s: {search.open} boxes left open, {search.boxes} bounded",
-        "stuck": f"{search.open} boxes are left that cannot be split any more: the margin is zero to rounding",
+        "time": f"out of time after {deadline - start:g} s: {watch.open} boxes left open, {watch.boxes} bounded",
+        "stuck": f"{watch.open} boxes are left that cannot be split any more: the margin is zero to rounding",
     }
-    reason = f"interrupted: {search.open} boxes left open" if failure else reasons[outcome]
-    if failure is None and (said := getattr(search, "trusted", None)):
+    reason = f"interrupted: {watch.open} boxes left open" if failure else reasons[outcome]
+    if court.judging or court.unjudged:
+        reason += "; a point that looks unsafe was found, but there was no time to judge it in exact arithmetic"
+    if failure is None and here and (said := getattr(search, "trusted", None)):
         return replace(decision, verdict=Claimed(None, f"{said}; a proof was not found: {reason}"))
-    return replace(decision, verdict=Unknown(reason, bound, timed_out=outcome == "time" and failure is None))
-
-
-def _search(court: "_Court", search: Strategy, deadline: float, tell: Progress) -> str:
-    report = lambda s: tell("search", s.worst if np.isfinite(s.worst) else None, s.boxes, s.open)
-    tell("attack", None, 0, search.open)
-    return search.run(deadline, court.judge, report)
+    unknown = Unknown(reason, watch.bound, timed_out=outcome == "time" and failure is None)
+    return replace(decision, verdict=unknown)
 
 
 def _conclude(
-    court: "_Court",
+    court: Court,
     search: Strategy,
     decision: Decision,
     check: bool,
@@ -149,7 +173,7 @@ def _conclude(
     """Write the proof of a closed search, have it checked, split further what the checker refuses.
 
     Level float32 comes first: what is proved there is proved over the real numbers too. Leaves that fall short there
-    are split once; then the level is given up.
+    are split a few times; then the level is given up, and the proof is taken that there was before.
     """
     if court.exact.missing is not None:
         return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {court.exact.missing}"))
@@ -157,9 +181,10 @@ def _conclude(
         return replace(decision, verdict=Claimed(None, differs))
     tell("check", decision.bound, search.boxes, 0)
     spent, repairs, profile = 0.0, 0, court.profile if check else ""
+    first = search.proof()
     with tempfile.TemporaryDirectory() as folder:
         while True:
-            found = search.proof()
+            found = first if search.open else search.proof()
             if isinstance(found, str):
                 return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {found}"))
             proof = court.certificate("holds", found, profile)
@@ -176,15 +201,16 @@ def _conclude(
                     proof = court.certificate("holds", _thinned(court, found, profile), profile)
                     target = save_certificate(proof, path or Path(folder, "proof.cert"))
                 spent += time.monotonic() - began
-            if checked is None or not checked.failed or (last and not profile):  # what it refuses may be accepted
+            final = not profile and (last or search.open > 0)  # what the fast check refuses may still be accepted
+            if checked is None or not checked.failed or final:
                 checked = run_checker(target, check_timeout - spent)
                 spent += checked.seconds
             decision = replace(decision, check_seconds=spent)
             if checked.accepted:
                 return replace(decision, verdict=Proved(proof, checked.levels))
-            if checked.failed and not last and _split_further(court, search, checked, deadline):
+            if checked.failed and not last and not search.open and _split_further(court, search, checked, deadline):
                 repairs += 1
-            elif profile and not checked.timed_out and search.open == 0:
+            elif profile and not checked.timed_out:
                 profile, repairs = "", 0
             else:
                 return replace(decision, verdict=Claimed(proof, f"the checker did not accept: {checked.reason}"))
@@ -198,7 +224,7 @@ def _checked_fast(proof: Certificate) -> Checked:
     return Checked(False, found.reason or None, failed=tuple(found.failed))
 
 
-def _thinned(court: "_Court", found: dict[str, Any], profile: str) -> dict[str, Any]:
+def _thinned(court: Court, found: dict[str, Any], profile: str) -> dict[str, Any]:
     """The proof with as few bounds as the fast check is content with."""
 
     def failing(proof: dict[str, Any]) -> Any:
@@ -208,85 +234,8 @@ def _thinned(court: "_Court", found: dict[str, Any], profile: str) -> dict[str, 
     return thinned(found, failing)
 
 
-def _split_further(court: "_Court", search: Strategy, checked: Checked, deadline: float) -> bool:
+def _split_further(court: Court, search: Strategy, checked: Checked, deadline: float) -> bool:
     """Open the leaves that the checker refused, halve them once, and close them again."""
     search.reopen(checked.failed)
-    return search.run(max(deadline, time.monotonic() + 5.0), court.judge) == "closed"
-
-
-class _Court:
-    """Judges candidate points exactly and writes certificates; both speak of the same network.
-
-    Args:
-        float32: whether the level is tried; `profile` is then the machine it speaks of, "" if it can speak of none.
-        kept: whether certificates go into a file of the user's.
-    """
-
-    def __init__(self, question: Question, meta: dict[str, str], float32: bool = False, kept: bool = False):
-        self.question, self.exact, self.kept = question, exactly(question.subject), kept
-        self.found: tuple[int, list[Fraction], list[tuple[Fraction, Fraction]]] | None = None
-        self.float32 = float32
-        self.meta = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": f"python {platform.python_version()}, jax {jax.__version__}, {platform.machine()}",
-        } | meta
-
-    @cached_property
-    def profile(self) -> str:  # looked for when there is a proof, not before a search
-        return PROFILE if self.float32 and obstacle(self.question.subject) is None else ""
-
-    def certificate(self, claim: str, proof: dict[str, Any], profile: str = "") -> Certificate:
-        model, asked = self.exact.model, describe_property(self.question.property)
-        if self.kept:  # lowering takes some hundredths of a second
-            model = {**model, "source": {**model["source"], **stablehlo(self.question.subject)}}
-        return certificate(model, self.exact.blob, asked, claim, proof, self.meta, profile)
-
-    def judge(self, case: int, point: Sequence[Any] | np.ndarray) -> bool:
-        """Whether a point is unsafe for the exact network: float32 numbers of the deployed domain, or rational numbers
-        of the exact box."""
-        if self.exact.missing is not None:
-            return False
-        inputs = [x if isinstance(x, Fraction) else Fraction(float(x)) for x in point]
-        if not inside(self.question.property.cases[case], inputs):
-            return False
-        try:
-            outputs = self.exact.network.evaluate(inputs)
-        except checker.Rejected:  # the network is not defined there: no number breaks anything
-            return False
-        if not unsafe(self.question.property.cases[case], inputs, outputs):
-            return False
-        self.found = case, inputs, outputs
-        return True
-
-    def refuted(self, decision: Decision, path: str | os.PathLike[str] | None) -> Decision:
-        assert self.found is not None
-        case, inputs, outputs = self.found
-        if differs := replayed(self.question.subject, self.question.property):
-            return replace(decision, verdict=Unknown(f"a counterexample was found, but {differs}"))
-        proof = self.certificate("violated", point_proof(case, inputs))
-        verdict = checker.check(proof.to_bytes())
-        if not verdict.accepted:
-            return replace(decision, verdict=Unknown(f"a counterexample was not accepted: {verdict.reason}"))
-        if path:
-            save_certificate(proof, path)
-        found = Counterexample(tuple(inputs), tuple(outputs), "real-cex", case)
-        return replace(decision, verdict=Refuted(found, proof), certificate_path=str(path) if path else None)
-
-
-def inside(case: Case, inputs: Sequence[Fraction]) -> bool:
-    """Whether a point lies in the exact box, or is one of the deployed domain."""
-    if all(a <= x <= b for a, x, b in zip(case.lo, inputs, case.hi, strict=True)):
-        return True
-    ends = ((Fraction(float(nearest(a))), Fraction(float(nearest(b)))) for a, b in zip(case.lo, case.hi, strict=True))
-    return all(a <= x <= b and Fraction(float(nearest(x))) == x for (a, b), x in zip(ends, inputs, strict=True))
-
-
-def unsafe(case: Case, inputs: Sequence[Fraction], outputs: Sequence[tuple[Fraction, Fraction]]) -> bool:
-    """Whether the unsafe condition holds for certain, given enclosures of the outputs."""
-
-    def holds(atom: Any) -> bool:
-        above = sum((c * inputs[i] for i, c in atom.input), Fraction(0))
-        above += sum((c * outputs[j][1 if c > 0 else 0] for j, c in atom.output), Fraction(0))
-        return above < atom.threshold if atom.strict else above <= atom.threshold
-
-    return any(all(map(holds, conjunct)) for conjunct in case.unsafe)
+    court.until = max(deadline, time.monotonic() + 5.0)
+    return search.run(court.until, court.judge) == "closed"

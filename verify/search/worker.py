@@ -108,7 +108,7 @@ class Worker:
     def unsafe(self, case: int, point: Any, found: list[tuple[int, Any]]) -> bool:
         """Whether a point is unsafe for the exact network; whoever gave the task judges it once more."""
         from axiom_jax.verification.proof.exact import exactly
-        from axiom_jax.verification.search.decide import inside, unsafe
+        from axiom_jax.verification.search.judging import inside, unsafe
 
         if self.exact is None:
             self.exact = exactly(self.question.subject)

@@ -3,12 +3,13 @@
 import hashlib
 import json
 
+import cli_helpers
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cli_helpers import last
 
 from axiom_jax import AxiomError
-from axiom_jax.cli import main
 from axiom_jax.verification import checker
 from axiom_jax.verification.proof import calibrating
 from axiom_jax.verification.proof.calibrating import FUNCTIONS, calibrate
@@ -16,9 +17,7 @@ from axiom_jax.verification.proof.certificate import canonical
 
 
 def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as ended:
-        main(["calibrate", *map(str, arguments)])
-    return ended.value.code, capsys.readouterr().out
+    return cli_helpers.run(capsys, "calibrate", *arguments)[:2]
 
 
 def test_this_machine_keeps_to_the_profile():
@@ -46,7 +45,7 @@ def test_inputs_reach_every_exponent_and_all_numbers_are_run_where_asked(monkeyp
 def test_the_file_has_a_hash_of_itself(tmp_path, capsys):
     path = tmp_path / "cpu.json"
     code, out = run(capsys, "--points", 5000, "--function", "sqrt", "--out", path, "--json")
-    said, kept = json.loads(out.splitlines()[-1]), json.loads(path.read_text())
+    said, kept = last(out), json.loads(path.read_text())
     assert code == 0 and said["within"] and said["output"] == str(path)
     digest = kept.pop("sha256")
     assert hashlib.sha256(canonical(kept)).hexdigest() == digest == said["sha256"]
@@ -63,4 +62,4 @@ def test_what_there_is_not_is_said(tmp_path, capsys):
         with pytest.raises(AxiomError, match=r"There is no such profile|not calibrated"):
             calibrate(**given)
     code, out = run(capsys, "--out", tmp_path / "missing" / "a.json", "--json")
-    assert code == 2 and json.loads(out.splitlines()[-1])["error"]["fix"] == "create it first"
+    assert code == 2 and last(out)["error"]["fix"] == "create it first"

@@ -9,12 +9,12 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import cli_helpers
 import jax
 import numpy as np
 import pytest
 
 import axiom_jax as ax
-from axiom_jax.cli import main
 from axiom_jax.verification import checker
 from axiom_jax.verification.proof.certificate import Certificate
 from axiom_jax.verification.proof.coq.lines import lines_of
@@ -203,11 +203,7 @@ def test_the_command_writes_a_file_that_coq_can_name(small, tmp_path, capsys):
     path = tmp_path / "1-a.cert"
     ax.save_certificate(small, path)
 
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main(["export-coq", *map(str, arguments)])
-        return stop.value.code, capsys.readouterr().out
-
+    run = lambda *arguments: cli_helpers.run(capsys, "export-coq", *arguments)[:2]
     code, out = run(path)
     assert code == 0 and (tmp_path / "proof_1_a.v").read_text() == ax.export_coq(path) and "theorem certified" in out
     code, out = run(path, "--out", tmp_path / "b.v", "--json")
@@ -235,6 +231,7 @@ def test_coq_accepts_every_form_of_split(tmp_path):
 
 
 @needs_coq
+@pytest.mark.sweep(3)  # coqc takes five seconds for each
 @pytest.mark.parametrize(
     ("old", "new"),
     [

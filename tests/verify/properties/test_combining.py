@@ -16,7 +16,7 @@ from axiom_jax.verification.properties.combining import _conjoined, _negated
 from axiom_jax.verification.properties.reading import scope_of
 from axiom_jax.verification.properties.scope import MODES, Place
 from axiom_jax.verification.property import Atom
-from axiom_jax.verification.search.decide import unsafe
+from axiom_jax.verification.search.judging import unsafe
 
 pytestmark = pytest.mark.thin(2)
 

@@ -162,7 +162,7 @@ def test_the_public_counterexamples_are_found_and_replay(vnncomp: Path):
     """Those that the published tools found, in the families whose exact arithmetic is quick."""
     from axiom_jax._cli_verify import read_model
     from axiom_jax.verification.proof.exact import exactly
-    from axiom_jax.verification.search.decide import unsafe
+    from axiom_jax.verification.search.judging import unsafe
     from axiom_jax.verification.spec.vnnlib import read_vnnlib
 
     subjects: dict[str, Subject] = {}

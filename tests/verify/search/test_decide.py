@@ -1,7 +1,9 @@
 """Verdicts on small nets: against exhaustive sampling, checked by the real checker."""
 
+import _thread
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 
@@ -21,11 +23,13 @@ from axiom_jax.verification.proof.certificate import (
 )
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Atom, Case, Property, robust
+from axiom_jax.verification.search.attack import Attack
 from axiom_jax.verification.search.branch_and_bound import Search
-from axiom_jax.verification.search.compilation import compile_count, wait_for_compilations
+from axiom_jax.verification.search.compilation import compile_count, compiles, wait_for_compilations
 from axiom_jax.verification.search.decide import decide
+from axiom_jax.verification.search.judging import Court
 from axiom_jax.verification.search.margins import Subject, nearest, pose
-from axiom_jax.verification.verdict import Claimed, Proved, Refuted, Unknown
+from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, Unknown
 
 SPECS = (jax.ShapeDtypeStruct((1, 2), np.float32),)
 
@@ -129,6 +133,113 @@ def test_ctrl_c_gives_the_best_bound_known():
     decision = decide(Subject(network, params, SPECS), prop, timeout=60, progress=interrupt)
     assert isinstance(decision.verdict, Unknown) and decision.verdict.reason.startswith("interrupted")
     assert decision.bound is not None and decision.boxes > 0
+
+
+def test_what_cannot_be_stopped_is_left_behind_at_the_deadline():
+    """A model that takes long to trace, and a batch that takes long: both go on, and the answer does not wait."""
+    gate = threading.Event()
+
+    def slow(params, x):
+        gate.wait(20)
+        return network(params, x)
+
+    params = draw(3, hidden=32)
+    start = time.monotonic()
+    decision = decide(Subject(slow, params, SPECS), below(-100), timeout=0.5)
+    assert 1.0 <= time.monotonic() - start < 10
+    assert isinstance(decision.verdict, Unknown) and decision.verdict.timed_out
+    assert decision.verdict.reason == "out of time after 0.5 s, before the search began: all is left open"
+    assert compiles()
+    gate.set()
+    assert wait_for_compilations(time.monotonic() + 60)
+
+    gate.clear()
+    seen = []
+
+    def waits(stage, bound, boxes, left):
+        seen.append((stage, bound, boxes, left))
+        if stage == "search":
+            gate.wait(20)
+
+    prop = below(Fraction(smallest(params)) - Fraction(1, 20))
+    assert decide(Subject(network, params, SPECS), prop, check=False).boxes > 64  # it takes several batches
+    start = time.monotonic()
+    decision = decide(Subject(network, params, SPECS), prop, timeout=2, progress=waits)
+    assert 2.5 <= time.monotonic() - start < 12
+    assert isinstance(decision.verdict, Unknown) and decision.verdict.timed_out
+    _, bound, boxes, left = seen[-1]  # what was known of the last batch that ended
+    assert (decision.bound, decision.boxes) == (bound, boxes) and bound is not None and boxes > 0
+    assert decision.verdict.reason == f"out of time after 2 s: {left} boxes left open, {boxes} bounded"
+    gate.set()
+    wait_for_compilations(time.monotonic() + 60)
+
+
+def test_ctrl_c_while_a_batch_takes_long_is_answered_at_once():
+    def interrupt(stage, bound, boxes, left):
+        if stage == "search" and not gate.is_set():
+            _thread.interrupt_main()  # as a signal does; the search is in another thread
+            gate.wait(20)
+
+    gate, params = threading.Event(), draw(3, hidden=32)
+    prop = below(Fraction(smallest(params)) - Fraction(1, 20))
+    start = time.monotonic()
+    decision = decide(Subject(network, params, SPECS), prop, timeout=60, progress=interrupt)
+    assert time.monotonic() - start < 30
+    assert isinstance(decision.verdict, Unknown) and decision.verdict.reason.startswith("interrupted: ")
+    assert decision.bound is not None and decision.boxes > 0
+    assert compiles()
+    gate.set()
+    start = time.monotonic()
+    assert wait_for_compilations(time.monotonic() + 60) and time.monotonic() - start < 30  # it has stopped too
+
+
+def test_a_point_that_there_is_no_time_to_judge_is_not_lost_silently():
+    """Exponentials take long in exact arithmetic: here some seconds for one point."""
+
+    def curved(weights, x):
+        y = x.sum() * weights
+        for _ in range(16):
+            y = jnp.tanh(y)
+        return y.mean(keepdims=True)
+
+    inputs = (jax.ShapeDtypeStruct((16,), np.float32),)
+    subject = Subject(curved, np.linspace(-1, 1, 8000, dtype=np.float32), inputs)
+    prop = Property((Case((Fraction(-1),) * 16, (Fraction(1),) * 16, ((Atom(((0, Fraction(1)),), Fraction(10)),),)),))
+    Attack(pose(subject, prop)).advance()  # compiled, so that the attack takes no time
+    start = time.monotonic()
+    decision = decide(subject, prop, timeout=3)
+    assert time.monotonic() - start < 12
+    assert isinstance(decision.verdict, Unknown) and decision.verdict.timed_out
+    assert decision.verdict.reason.endswith(
+        "; a point that looks unsafe was found, but there was no time to judge it in exact arithmetic"
+    )
+    assert wait_for_compilations(time.monotonic() + 60)  # it ends by itself
+
+
+def test_judging_stops_at_its_deadline_and_counts_for_nothing():
+    params = draw(4)
+    question = pose(Subject(network, params, SPECS), below(1000))
+    court, point = Court(question, {}), np.float32([0.25, -0.5])
+    court.until = time.monotonic()
+    assert not court.judge(0, point) and court.unjudged and court.found is None
+    court.until, court.unjudged = time.monotonic() + 60, False
+    assert court.judge(0, point) and not court.unjudged and not court.judging
+    assert court.found is not None and court.found[2] == court.exact.network.evaluate([Fraction(1, 4), Fraction(-1, 2)])
+
+
+@pytest.mark.parametrize("took", [0.0, 1.5])
+def test_a_counterexample_is_checked_again_where_there_is_time(took, tmp_path):
+    question = pose(Subject(network, draw(4), SPECS), below(1000))
+    court, path = Court(question, {}), tmp_path / "a.cert"
+    assert court.judge(0, np.float32([0.25, -0.5]))
+    court.took = took  # seconds that judging is taken to have needed: beyond one, another process checks
+    none, nothing = Unknown(""), {"checked": False, "levels": []}
+    hurried = court.refuted(Decision(none, 0.0, 0.0), None, -1.0)
+    assert isinstance(hurried.verdict, Refuted) and hurried.to_dict().items() >= nothing.items()
+    checked = court.refuted(Decision(none, 0.0, 0.0), path, 60.0)
+    assert isinstance(checked.verdict, Refuted) and checked.to_dict()["levels"] == ["real"]
+    assert checked.check_seconds > 0 and checked.certificate_path == str(path)
+    assert check_certificate(path).accepted
 
 
 def test_second_net_of_one_architecture_compiles_nothing():
