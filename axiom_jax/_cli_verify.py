@@ -17,7 +17,8 @@ from axiom_jax.interop.onnx.reader import from_onnx
 from axiom_jax.model import Model
 from axiom_jax.verification.proof.binding import check_certificate
 from axiom_jax.verification.proof.certificate import Checked
-from axiom_jax.verification.proof.float32 import obstacle
+from axiom_jax.verification.proof.compiled import kept_by
+from axiom_jax.verification.proof.float32 import merged, undescribed
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject, subject_of
 from axiom_jax.verification.spec.vnnlib2 import Query, read_query
@@ -169,7 +170,10 @@ def at_level(decision: Decision, level: str | None, asked: Asked | None = None) 
 def _short_of_float32(asked: Asked) -> str:
     if len(asked.query.networks) > 1:
         return "several networks are rounded each by itself"
-    return obstacle(asked.subject) or "a margin is too small for rounding, or a value may be too large"
+    if (why := undescribed(asked.subject)) is not None:
+        return why
+    why = merged(asked.subject) if kept_by(asked.subject) is None else None
+    return why or "a margin is too small for rounding, or a value may be too large"
 
 
 def exit_code(decision: Decision) -> int:
@@ -200,7 +204,7 @@ def show(decision: Decision) -> None:
     if decision.check_seconds:
         facts.append(f"checked in {decision.check_seconds:.2f} s")
     console.print("  " + ", ".join(facts), highlight=False)
-    if reason := getattr(decision.verdict, "reason", None):
+    if reason := decision.reason:
         console.print(f"  reason       {reason}", highlight=False, soft_wrap=True)
     if isinstance(decision.verdict, Refuted):
         example = decision.verdict.counterexample

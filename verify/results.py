@@ -100,8 +100,8 @@ class Item:
 
     @builtins.property
     def reason(self) -> str | None:
-        """Why there is no proof; None where there is one, or a counterexample."""
-        return getattr(self.answer, "reason", None)
+        """Why there is no proof; of a proof, to what it is restricted. None where there is nothing to say."""
+        return getattr(self.answer, "reason", None) or getattr(self.answer, "scope", None) or None
 
     @builtins.property
     def samples(self) -> int | None:

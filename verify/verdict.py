@@ -294,8 +294,13 @@ class Decision:
             "bound": self.bound,
             "certificate": self.certificate_path,
             "counterexample": example.to_dict() if example is not None else None,
-            "reason": getattr(verdict, "reason", None),
+            "reason": self.reason,
         }
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no proof; of a proof, to what it is restricted. None where there is nothing to say."""
+        return getattr(self.verdict, "reason", None) or getattr(self.verdict, "scope", None) or None
 
     def facts(self) -> Facts:
         """Title and rows of its table."""

@@ -4,14 +4,15 @@ Level `float32` speaks of the program's operations, each rounded once, sums in a
 x·a·b by x·(a·b), quotients of quotients, exp·exp by exp of a sum. Here the model is compiled, and both texts, before
 and after the optimisation, are turned into expressions of their inputs. Equal expressions are the same operations; they
 may differ in the order within one sum, of two factors, in what is exact, and in what is computed once instead of twice.
-What is not understood, or computed twice with a rounding of its own, is not called kept.
+A quotient by a constant may be a product with its rounded reciprocal: quotients are charged more than that. What is not understood, or computed twice with a rounding of its own, is not called kept.
 Source: openxla/xla, algebraic_simplifier.cc.
 """
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -62,6 +63,16 @@ class Compilation:
         """What `model.source` calls the digest."""
         return f"{KIND} ({self.text}; {self.environment})"
 
+    @property
+    def told(self) -> str:
+        """What a certificate says of it, for people."""
+        return f"every operation is kept when compiled with {self.text} ({self.environment}), one row of inputs at a time"
+
+
+def _environment() -> tuple[str, str, str]:
+    """Versions of jax and jaxlib, and what is compiled for."""
+    return jax.__version__, metadata.version("jaxlib"), f"cpu {platform.machine()}"
+
 
 _made: WeakKeyDictionary[Subject, dict[Any, Compilation]] = WeakKeyDictionary()
 
@@ -72,10 +83,10 @@ def compilation(subject: Subject, options: Mapping[str, str] = DEFAULT) -> Compi
     >>> subject = Subject(lambda _, x: x * 3 + 1, (), (jax.ShapeDtypeStruct((2,), np.float32),))
     >>> compilation(subject).kept
     True
-    >>> subject = Subject(lambda _, x: (x + np.float32(0.1)) + np.float32(0.2), (), subject.specs)
+    >>> subject = Subject(lambda _, x: x / np.float32(3) / np.float32(5), (), subject.specs)
     >>> found = compilation(subject)
-    >>> found.kept, found.reason
-    (False, 'replaced: the compiled add (add.4) is none of the program')
+    >>> found.kept, found.reason.split(" (")[0]
+    (False, 'replaced: the compiled multiply')
     >>> compilation(subject, KEEPING).kept
     True
     """
@@ -87,8 +98,7 @@ def compilation(subject: Subject, options: Mapping[str, str] = DEFAULT) -> Compi
 
 
 def _compiled(subject: Subject, options: tuple[tuple[str, str], ...]) -> Compilation:
-    versions = jax.__version__, _version("jaxlib"), f"cpu {platform.machine()}"
-    told = lambda kept, reason, digest="": Compilation(kept, reason, digest, options, *versions)
+    told = lambda kept, reason, digest="": Compilation(kept, reason, digest, options, *_environment())
 
     def model(params: Any, *inputs: Any) -> Any:
         return subject.apply(params, *inputs)
@@ -110,29 +120,53 @@ def _compiled(subject: Subject, options: tuple[tuple[str, str], ...]) -> Compila
     return told(reason is None, reason or "", optimised.digest)
 
 
-def _version(package: str) -> str:
-    from importlib import metadata
+def kept_by(subject: Subject) -> Compilation | None:
+    """The compilation that keeps every operation of a model: by default, else without the pass that merges; or None."""
+    return next((found for found in map(partial(compilation, subject), (DEFAULT, KEEPING)) if found.kept), None)
 
-    return metadata.version(package)
+
+def recompiled(recorded: Mapping[str, str], subject: Subject) -> str | None:
+    """What the hash of optimised HLO in a certificate says of a model here, in words; None if it names none.
+
+    >>> recompiled({"onnx": "ab" * 32}, Subject(abs, (), ())) is None
+    True
+    """
+    kinds = [kind for kind in recorded if kind.split(" ")[0] == KIND]
+    if not kinds:
+        return None
+    for options in (DEFAULT, KEEPING):
+        kind = Compilation(False, "", "", tuple(sorted(options.items())), *_environment()).kind
+        if kind not in kinds:
+            continue
+        found = compilation(subject, options)
+        if not found.kept:
+            return f"Compiled here with {found.text}, its operations are not known to be kept: {found.reason}."
+        same = "is the one that the certificate names" if found.digest == recorded[kind] else (
+            "is another one than the certificate names"
+        )  # fmt: skip
+        return f"Compiled here with {found.text}, every operation is kept; its optimised HLO {same}."
+    return f"The certificate names {kinds[0]}: compiled by another version, not compared."
 
 
 @np.errstate(over="ignore")
 def difference(program: Module, optimised: Module) -> str | None:
     """What an optimised module computes otherwise than the program, in words; None where all operations were kept."""
-    before, after = Meaning(program), Meaning(optimised)
+    before, turned, after = Meaning(program), Meaning(program, turned=True), Meaning(optimised)
     try:
-        expected = before.outputs
-        found = after.outputs
+        expected, found = before.outputs, after.outputs
+        if not _same(expected, found) and not _same(turned.outputs, found):
+            return f"replaced: {_first([*before.steps, *turned.steps], after.steps)}"
     except Unread as unread:
         return f"not compared: {unread}"
-    same = len(expected) == len(found) and all(
-        x.ids.shape == y.ids.shape and np.array_equal(x.ids, y.ids) for x, y in zip(expected, found, strict=True)
-    )
-    if not same:
-        return f"replaced: {_first(before.steps, after.steps)}"
     if after.twice().size:
         return "what is rounded in a free order is computed twice, and may be two numbers"
     return None
+
+
+def _same(expected: list[Symbols], found: list[Symbols]) -> bool:
+    return len(expected) == len(found) and all(
+        np.array_equal(x.ids, y.ids) for x, y in zip(expected, found, strict=True)  # shapes too
+    )
 
 
 def _first(before: list[tuple[Instruction, Symbols]], after: list[tuple[Instruction, Symbols]]) -> str:

@@ -3,7 +3,7 @@
 A certificate's program rounds where the model does, or computes exactly what the model selects (a maximum is
 y + relu(x − y), whose value no rounding touches). Where a model is written in another way for the sake of bounds, its
 rounding is another; and where XLA's algebraic simplifier would merge operations so that errors are others than those
-of the operations one by one, the level is not claimed either: then the answer is level `real` alone.
+of the operations one by one, the level is claimed of no more than a compilation that was seen to keep them.
 Source: openxla/xla, algebraic_simplifier.cc.
 """
 
@@ -31,7 +31,7 @@ SMALLEST, LARGEST = 2.0**-126, 2.0**100  # of normal numbers; of what constants 
 
 
 def obstacle(subject: Subject) -> str | None:
-    """Why level float32 says nothing of a model; None where it can be tried.
+    """Why level float32 says nothing of a model as XLA compiles it by default; None where it can be tried.
 
     >>> import jax
     >>> specs = (jax.ShapeDtypeStruct((2,), np.float32),)
@@ -39,6 +39,11 @@ def obstacle(subject: Subject) -> str | None:
     >>> obstacle(Subject(lambda _, x: jax.nn.softmax(x), (), specs))
     'softmax is written by differences'
     """
+    return undescribed(subject) or merged(subject)
+
+
+def undescribed(subject: Subject) -> str | None:
+    """Why the rounding of a model is not that of its certificate's program, though its operations are kept."""
     program, values = subject.flat
     if differences(program):
         return "softmax is written by differences"
@@ -46,10 +51,22 @@ def obstacle(subject: Subject) -> str | None:
         return f"the rounding of {', '.join(sorted(others))} is not described"
     if any(_settled(program, eqn) for eqn in program.equations):
         return "a choice that real numbers settle may be another in float32"
-    known = dict(zip(program.params, values, strict=True)) | dict(program.literals)
-    if any(_subnormal(value) for value in known.values()):
+    if any(_subnormal(value) for value in _constants(program, values).values()):
         return "a subnormal constant may be flushed to zero"
-    return _merged(program, known)
+    return None
+
+
+def merged(subject: Subject) -> str | None:
+    """What XLA's algebraic simplifier would merge so that errors are not those that are charged; None if nothing.
+
+    Where a compilation is at hand, `compiled.kept_by` says what became of the operations.
+    """
+    program, values = subject.flat
+    return _merged(program, _constants(program, values))
+
+
+def _constants(program: Program, values: Any) -> dict[Var, Any]:
+    return dict(zip(program.params, values, strict=True)) | dict(program.literals)
 
 
 def _covered(program: Program, eqn: Equation) -> bool:

@@ -29,8 +29,9 @@ from axiom_jax.verification.proof.certificate import (
     run_checker,
     save_certificate,
 )
+from axiom_jax.verification.proof.compiled import Compilation, kept_by
 from axiom_jax.verification.proof.exact import exactly, replayed
-from axiom_jax.verification.proof.float32 import PROFILE, obstacle
+from axiom_jax.verification.proof.float32 import PROFILE, merged, undescribed
 from axiom_jax.verification.proof.lowered import stablehlo
 from axiom_jax.verification.property import Case, Property
 from axiom_jax.verification.search.compilation import compile_seconds
@@ -42,6 +43,7 @@ from axiom_jax.verification.verdict import Claimed, Counterexample, Decision, Pr
 
 REPAIRS = 3  # how often leaves that the checker refuses are split further
 AT_FLOAT32 = 1  # how often for level float32, where a margin may be too small for rounding
+NOT_KEPT = "that a compiler keeps the operations was not seen"  # of what a certificate at level float32 speaks of
 Progress = Callable[[str, float | None, int, int], None]  # stage, bound so far, boxes, open boxes
 
 
@@ -169,7 +171,7 @@ def _conclude(
             spent += checked.seconds
             decision = replace(decision, check_seconds=spent)
             if checked.accepted:
-                return replace(decision, verdict=Proved(proof, checked.levels))
+                return replace(decision, verdict=Proved(proof, checked.levels, scope=court.scope if profile else ""))
             last = repairs == (REPAIRS if not profile else AT_FLOAT32)
             if checked.failed and not last and _split_further(court, search, checked, deadline):
                 repairs += 1
@@ -204,13 +206,31 @@ class _Court:
 
     @cached_property
     def profile(self) -> str:  # looked for when there is a proof, not before a search
-        return PROFILE if self.float32 and obstacle(self.question.subject) is None else ""
+        if not self.float32 or undescribed(self.question.subject) is not None:
+            return ""
+        return PROFILE if merged(self.question.subject) is None or self.compiled is not None else ""
+
+    @cached_property
+    def compiled(self) -> Compilation | None:  # compiling takes some tenths of a second
+        return kept_by(self.question.subject)
+
+    @cached_property
+    def scope(self) -> str:
+        """What level float32 speaks of, where it is less than every compilation."""
+        if merged(self.question.subject) is None or self.compiled is None:
+            return ""
+        return f"level float32 speaks of one compilation: {self.compiled.told}"
 
     def certificate(self, claim: str, proof: dict[str, Any], profile: str = "") -> Certificate:
         model, asked = self.exact.model, describe_property(self.question.property)
+        meta = self.meta
         if self.kept:  # lowering takes some hundredths of a second
             model = {**model, "source": {**model["source"], **stablehlo(self.question.subject)}}
-        return certificate(model, self.exact.blob, asked, claim, proof, self.meta, profile)
+        if profile and (self.kept or self.scope):
+            meta = meta | {"compilation": self.scope or (self.compiled.told if self.compiled else NOT_KEPT)}
+            if self.compiled is not None:
+                model = {**model, "source": {**model["source"], self.compiled.kind: self.compiled.digest}}
+        return certificate(model, self.exact.blob, asked, claim, proof, meta, profile)
 
     def judge(self, case: int, point: Sequence[Any] | np.ndarray) -> bool:
         """Whether a point is unsafe for the exact network: float32 numbers of the deployed domain, or rational numbers

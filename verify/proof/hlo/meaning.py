@@ -28,7 +28,7 @@ FREE = {"exponential", "tanh", "logistic", "log", "erf", "power", "cbrt", "sine"
         "exponential-minus-one", "log-plus-one"}  # each call of them may be compiled in another way
 UNARY = FREE - {"power", "atan2"} | {"abs", "sign", "sqrt", "rsqrt", "floor", "ceil", "round-nearest-even", "not",
                                      "round-nearest-afz", "is-finite"}  # fmt: skip
-BINARY = {"power", "atan2", "remainder"}
+BINARY = {"power", "atan2", "remainder", "divide"}
 ANY_ORDER = {"and", "or", "xor"}
 LIBRARY = {"__ynn_fusion", "__xnn_fusion"}  # of sums and of what is exact; their functions are their own
 IN_LIBRARY = {"parameter", "constant", "reshape", "bitcast", "transpose", "broadcast", "copy", "slice", "concatenate",
@@ -47,12 +47,14 @@ class Meaning:
     """What is known while a module is walked.
 
     Args:
+        turned: whether constant divisors are factors, their reciprocals rounded.
         steps: every instruction that was carried out, in order, with its expressions.
         free: for each instruction whose rounding is not settled by its operands, the expressions it computes.
         work: how many multiplications its sums took.
     """
 
     module: Module
+    turned: bool = False
     steps: list[tuple[Instruction, Symbols]] = field(default_factory=list)
     free: list[np.ndarray] = field(default_factory=list)
     work: int = 0
@@ -118,7 +120,7 @@ class Meaning:
             if e.dtype == "f32" and free.any():
                 self.free.append(np.unique(_unsigned(found.ids[free])))
             return found
-        found = elementwise(e, of)
+        found = divided(*of, self.turned) if e.opcode == "divide" and e.dtype == "f32" else elementwise(e, of)
         if e.opcode in FREE:
             self.free.append(np.unique(found.ids))
         return found
@@ -184,8 +186,6 @@ def elementwise(e: Instruction, of: Sequence[Symbols]) -> Symbols:
     ids = [x.ids for x in of]
     if e.opcode == "multiply":
         return multiplied(*of) if e.dtype == "f32" else Symbols(applied("multiply", *ids, any_order=True))
-    if e.opcode == "divide":
-        return divided(*of) if e.dtype == "f32" else Symbols(applied("divide", *ids))
     if e.opcode == "negate":
         return negated(of[0])
     if e.opcode == "convert":

@@ -110,14 +110,20 @@ def power_of_two(x: Symbols) -> np.ndarray:
     return (mantissa == 0.5) & (np.abs(exponent) < 100)
 
 
-def divided(x: Symbols, y: Symbols) -> Symbols:
-    """Elementwise; a divisor that is a power of two is a factor."""
+def divided(x: Symbols, y: Symbols, turned: bool = False) -> Symbols:
+    """Elementwise; a divisor that is a power of two is a factor.
+
+    Args:
+        turned: whether every constant divisor of usual size is to be a factor, its reciprocal rounded.
+    """
     exact = power_of_two(y)
-    found = odd(x.ids, "dividend") * odd(y.ids, "divisor")
+    if turned and y.known is not None and y.known.dtype == np.float32:
+        exact = exact | ((np.abs(y.known) > 2.0**-100) & (np.abs(y.known) < 2.0**100))
+    found, product = odd(x.ids, "dividend") * odd(y.ids, "divisor"), None
     if exact.any() and y.known is not None:
-        inverse = constant(np.where(exact, 1 / np.where(exact, y.known, 1), 1).astype(y.known.dtype))
-        found = np.where(exact, multiplied(x, inverse).ids, found)
-    return Symbols(np.where(y.ids == np.uint64(ONE), x.ids, found))
+        factor = multiplied(x, constant(1 / np.where(exact, y.known, y.known.dtype.type(1))))
+        found, product = np.where(exact, factor.ids, found), exact & factor.products()
+    return Symbols(np.where(y.ids == np.uint64(ONE), x.ids, found), None, product)
 
 
 def summed(total: np.ndarray, count: np.ndarray) -> np.ndarray:
