@@ -194,9 +194,9 @@ def _precision_text(platform: str) -> str:
 
 
 def _target(name: str, platform: str | None, summary: str) -> Target:
-    part = functools.partial
+    part, options = functools.partial, {"xla": {}, "cache": None, "keep_operations": False}
     return Target(name, summary, part(probe, platform), part(compile, platform), part(load, platform), capabilities,
-                  measured=name == "xla", safe=True, options={"xla": {}, "cache": None, "keep_operations": False})  # fmt: skip
+                  measured=name == "xla", safe=True, options=options)  # fmt: skip
 
 
 XLA = _target("xla", None, "JAX's own compiler on JAX's default device")

@@ -24,8 +24,21 @@ from axiom_jax.verification.proof.hlo.symbols import (
 )
 from axiom_jax.verification.proof.hlo.text import TYPES, Instruction, Module, Unread, custom
 
-FREE = {"exponential", "tanh", "logistic", "log", "erf", "power", "cbrt", "sine", "cosine", "tan", "atan2",
-        "exponential-minus-one", "log-plus-one"}  # each call of them may be compiled in another way
+FREE = {
+    "exponential",
+    "tanh",
+    "logistic",
+    "log",
+    "erf",
+    "power",
+    "cbrt",
+    "sine",
+    "cosine",
+    "tan",
+    "atan2",
+    "exponential-minus-one",
+    "log-plus-one",
+}  # each call of them may be compiled in another way
 UNARY = FREE - {"power", "atan2"} | {"abs", "sign", "sqrt", "rsqrt", "floor", "ceil", "round-nearest-even", "not",
                                      "round-nearest-afz", "is-finite"}  # fmt: skip
 BINARY = {"power", "atan2", "remainder", "divide"}
@@ -120,7 +133,7 @@ class Meaning:
             if e.dtype == "f32" and free.any():
                 self.free.append(np.unique(_unsigned(found.ids[free])))
             return found
-        found = divided(*of, self.turned) if e.opcode == "divide" and e.dtype == "f32" else elementwise(e, of)
+        found = divided(of[0], of[1], self.turned) if e.opcode == "divide" and e.dtype == "f32" else elementwise(e, of)
         if e.opcode in FREE:
             self.free.append(np.unique(found.ids))
         return found
@@ -161,8 +174,8 @@ MOVED: dict[str, Callable[[Instruction, list[Any]], Symbols]] = {
 
 def _folded(e: Instruction, of: Sequence[Symbols]) -> Symbols | None:
     """An operation on constants alone, where it is carried out exactly as the program says: rounded once."""
-    values = [x.known for x in of]
-    if not values or any(v is None for v in values):
+    values = [x.known for x in of if x.known is not None]
+    if not values or len(values) < len(of):
         return None
     with np.errstate(all="ignore"):
         if e.opcode in FOLDED:
@@ -175,7 +188,7 @@ def _folded(e: Instruction, of: Sequence[Symbols]) -> Symbols | None:
             return constant(COMPARED[e.attributes["direction"]](*values))
         if e.opcode == "select":
             return constant(np.where(*values))
-        if e.opcode == "convert" and e.dtype in ("f32", "s32", "s64") and np.all(np.abs(values[0].astype(float)) < 2**24):
+        if e.opcode == "convert" and np.all(np.abs(values[0].astype(np.float64)) < 2**24):
             converted = values[0].astype(TYPES[e.dtype])
             return constant(converted) if np.array_equal(converted, values[0]) else None
     return None

@@ -139,7 +139,7 @@ def windows(e: Instruction, a: np.ndarray, axes: Sequence[int], value: Any) -> t
     of = lambda key: [int(n) for n in window[key].split("x")] if key in window else [1] * len(axes)
     size, stride, spread, between, turned = map(of, ("size", "stride", "lhs_dilate", "rhs_dilate", "rhs_reversal"))
     turned = turned if "rhs_reversal" in window else [0] * len(axes)
-    pads = [[int(n) for n in p.split("_")] for p in window["pad"].split("x")] if "pad" in window else [[0, 0]] * len(axes)
+    pads = [[int(n) for n in p.split("_")] for p in window.get("pad", "x".join(["0_0"] * len(axes))).split("x") if p]
     ends = [(0, 0, 0)] * a.ndim
     for axis, (low, high), n in zip(axes, pads, spread, strict=True):
         ends[axis] = (low, high, n - 1)

@@ -10,7 +10,7 @@ from axiom_jax.verification.proof.hlo.symbols import IGNORED as EXTREMES
 from axiom_jax.verification.proof.hlo.symbols import Symbols, mixed, multiplied, negated, odd, summed
 from axiom_jax.verification.proof.hlo.text import Instruction, Module, Unread
 
-MOST = 1 << 29  # multiplications of a program, at 1 or 2 ns each
+MOST = 1 << 28  # multiplications of a program, at 1 or 2 ns each
 IGNORED = {"add": 0} | EXTREMES  # what changes nothing
 Found = tuple[Symbols, np.ndarray, int]  # expressions, where the order of roundings is free, multiplications
 
@@ -39,8 +39,8 @@ def _how(e: Instruction, module: Module) -> str:
     name = e.attributes["to_apply"].lstrip("%")
     lines = {line.name: line for line in module.computations[name]}
     root = lines[module.roots[name]]
-    whole = len(lines) == 3 and {lines[o].opcode for o in root.operands} == {"parameter"} and len(set(root.operands)) == 2
-    if not whole or root.opcode not in IGNORED:
+    of_parameters = len(set(root.operands)) == 2 and {lines[o].opcode for o in root.operands} == {"parameter"}
+    if len(lines) != 3 or not of_parameters or root.opcode not in IGNORED:
         raise Unread(f"{e.opcode} by {root.opcode}")
     return root.opcode
 
@@ -135,7 +135,7 @@ def convolved(e: Instruction, of: Sequence[Symbols], _: Module) -> Found:
         return seen.reshape(groups, n * int(np.prod(sizes, dtype=np.int64)), -1)
 
     seen = x.moved(patches)
-    kernel = kernel.moved(lambda a: np.flip(a, [1 + d for d in turned]) if turned else a)
+    kernel = kernel.moved(lambda a: np.flip(a, tuple(1 + d for d in turned)) if turned else a)
     weights = kernel.moved(lambda a: np.moveaxis(a.reshape(-1, groups, outputs // groups), 1, 0))
     total, free = _products(seen, weights)
 

@@ -34,7 +34,8 @@ class Symbols:
 
     def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> "Symbols":
         """The same expressions elsewhere."""
-        return Symbols(*(None if x is None else np.asarray(move(x)) for x in (self.ids, self.known, self.product)))
+        known, product = (None if x is None else np.asarray(move(x)) for x in (self.known, self.product))
+        return Symbols(np.asarray(move(self.ids)), known, product)
 
     def products(self) -> np.ndarray:
         return np.zeros(self.ids.shape, bool) if self.product is None else self.product

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,11 +17,11 @@ SHAPE = re.compile(r"([a-z]\w*)\[([\d,]*)\](?:\{([\d,]*)(:[^}]*)?\})?")
 HEAD = re.compile(r"(ENTRY )?%?([\w.\-]+)(?: \(.*\) -> .*)? \{")
 LINE = re.compile(r"(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)")
 COMMENT = re.compile(r"/\*.*?\*/")
-TABLES = re.compile(r"^(FileNames|FunctionNames|FileLocations|StackFrames)$")
 NUMBER = re.compile(r"-?(?:inf|nan|\d[\d.]*(?:e[+-]?\d+)?)|true|false")
-TYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "s8": np.int8, "s16": np.int16, "s32": np.int32,
-         "s64": np.int64, "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64, "pred": np.bool_}  # fmt: skip
-TOLD = {"metadata", "backend_config", "frontend_attributes", "sharding"}  # attributes that say nothing of what is computed
+TYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "pred": np.bool_,
+         "s8": np.int8, "s16": np.int16, "s32": np.int32, "s64": np.int64,
+         "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64}  # fmt: skip
+TOLD = {"metadata", "backend_config", "frontend_attributes", "sharding"}  # they say nothing of what is computed
 
 
 class Unread(ValueError):
@@ -194,4 +195,4 @@ def pieces(text: str) -> list[str]:
     ['a', 'b={1, 2}']
     """
     cuts = [-1, *(i for i, c, depth in _depths(text) if c == "," and not depth), len(text)]
-    return [part for a, b in zip(cuts, cuts[1:], strict=False) if (part := text[a + 1 : b].strip())]
+    return [part for a, b in pairwise(cuts) if (part := text[a + 1 : b].strip())]
