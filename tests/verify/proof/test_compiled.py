@@ -191,7 +191,9 @@ def test_the_hash_is_of_what_is_computed():
 GIVEN = 'fusion(%%a), kind=kCustom, calls=%%f, backend_config={"fusion_config":{"kind":"%s"}}'
 UNKNOWN = {
     "custom-call": ("tanh(%a)", 'custom-call(%a), custom_call_target="__onednn$matmul"'),
-    "while of type": ("f32[2]{0} tanh(%a)", "(f32[2]{0}, s32[]) while(%a), condition=%c, body=%b"),
+    "while with body": ("f32[2]{0} tanh(%a)", "(f32[2]{0}, s32[]) while(%a), condition=%c, body=%b"),
+    "tanh with result_accuracy": ("tanh(%a)", "tanh(%a), result_accuracy={mode=highest}"),
+    "dot with algorithm": ("tanh(%a)", "dot(%a, %a), algorithm=dot_bf16_bf16_f32"),
     "rng-bit-generator": ("tanh(%a)", "rng-bit-generator(%a)"),
     "not printed whole": ("tanh(%a)", "constant({...})"),
     "of an unknown form": ("tanh(%a)", "tanh(%missing)"),
@@ -224,6 +226,39 @@ def test_what_is_not_understood_is_refused_by_name(said):
         assert said in str(difference(before, read(text)))
     except Unread as unread:
         assert said in str(unread)
+
+
+REDUCED = """HloModule m
+
+most {
+  a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT c = f32[] maximum(a, b)
+}
+
+ENTRY main {
+  x = f32[2]{0} parameter(0)
+  zero = f32[] constant(0)
+  padded = f32[3]{0} pad(x, zero), padding=0_1
+  least = f32[] constant(-inf)
+  ROOT r = f32[] reduce(padded, least), dimensions={0}, to_apply=most
+}
+"""
+
+
+def test_zero_is_a_number_where_the_largest_is_taken():
+    """A sum with 0 is the same sum; a maximum with 0 is another one, and a quotient by 0 is not 0."""
+    without = REDUCED.replace("reduce(padded", "reduce(x")
+    assert difference(read(REDUCED), read(without)) is not None
+    sums = lambda text: text.replace("maximum(", "add(").replace("constant(-inf)", "constant(0)")
+    assert difference(read(sums(REDUCED)), read(sums(without))) is None
+    assert difference(read(REDUCED), read(REDUCED.replace("constant(0)", "constant(-inf)"))) is not None
+    assert difference(read(REDUCED.replace("constant(0)", "constant(-inf)")), read(without)) is None
+    over = SMALL.replace("tanh(%a)", "divide(%a, %z)").replace(
+        "  ROOT %b", "  %y = f32[] constant(0)\n  %z = f32[2]{0} broadcast(%y), dimensions={}\n  ROOT %b"
+    )
+    assert difference(read(over), read(over)) is None
+    assert difference(read(over), read(over.replace("divide(%a, %z)", "copy(%z)"))) is not None
 
 
 def test_what_is_rounded_in_a_free_order_may_not_be_computed_twice():

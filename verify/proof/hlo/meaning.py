@@ -22,7 +22,7 @@ from axiom_jax.verification.proof.hlo.symbols import (
     multiplied,
     negated,
 )
-from axiom_jax.verification.proof.hlo.text import TYPES, Instruction, Module, Unread, custom
+from axiom_jax.verification.proof.hlo.text import TOLD, TYPES, Instruction, Module, Unread, custom
 
 FREE = {
     "exponential",
@@ -52,6 +52,13 @@ FOLDED: dict[str, Callable[..., Any]] = {
     "and": np.logical_and, "or": np.logical_or, "not": np.logical_not}  # fmt: skip
 COMPARED: dict[str, Callable[..., Any]] = {"LT": np.less, "LE": np.less_equal, "EQ": np.equal, "NE": np.not_equal,
                                            "GT": np.greater, "GE": np.greater_equal}  # fmt: skip
+ATTRIBUTES = TOLD | {
+    "direction", "type", "dimensions", "slice", "padding", "window", "dim_labels", "feature_group_count",
+    "batch_group_count", "lhs_batch_dims", "rhs_batch_dims", "lhs_contracting_dims", "rhs_contracting_dims",
+    "operand_precision", "to_apply", "calls", "kind", "index", "iota_dimension", "offset_dims", "collapsed_slice_dims",
+    "start_index_map", "operand_batching_dims", "start_indices_batching_dims", "index_vector_dim", "slice_sizes",
+    "dynamic_slice_sizes", "indices_are_sorted", "unique_indices",
+    "control-predecessors", "origin"}  # fmt: skip
 Value = Symbols | tuple[Any, ...]
 
 
@@ -85,6 +92,8 @@ class Meaning:
         env: dict[str, Value] = {}
         lines = {e.name: e for e in self.module.computations[name]}
         for e in lines.values():
+            if unknown := e.attributes.keys() - ATTRIBUTES:
+                raise Unread(f"{e.opcode} with {', '.join(sorted(unknown))}")
             if library and e.opcode not in IN_LIBRARY:
                 raise Unread(f"{e.opcode} by a library")
             if e.opcode == "parameter":

@@ -12,6 +12,7 @@ from axiom_jax.verification.proof.hlo.text import Instruction, Module, Unread
 
 MOST = 1 << 28  # multiplications of a program, at 1 or 2 ns each
 IGNORED = {"add": 0} | EXTREMES  # what changes nothing
+ZERO = mixed(np.zeros((), np.uint64), "zero")
 Found = tuple[Symbols, np.ndarray, int]  # expressions, where the order of roundings is free, multiplications
 
 
@@ -25,13 +26,15 @@ def added(e: Instruction, of: Sequence[Symbols], _: Module) -> Found:
 
 def _several(terms: np.ndarray, product: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
     """Terms along the last axis taken together, and where the order is free."""
-    terms = np.where(terms == np.uint64(IGNORED[how]), np.uint64(0), terms) if how != "add" else terms
+    if how != "add":  # there the number 0 counts, and another one does not
+        terms = np.where(terms == 0, ZERO, np.where(terms == np.uint64(IGNORED[how]), np.uint64(0), terms))
     count = (terms != 0).sum(-1)
     if how == "add":
         return summed(terms.sum(-1, dtype=np.uint64), count), (count > 2) | ((count == 2) & product.any(-1))
     single = terms.max(-1, initial=np.uint64(0))
     several = mixed(np.where(terms != 0, mixed(terms, how), np.uint64(0)).sum(-1, dtype=np.uint64), how)
-    return np.where(count == 1, single, several), np.zeros(count.shape, bool)
+    found = np.where(count == 1, np.where(single == ZERO, np.uint64(0), single), several)
+    return np.where(count == 0, np.uint64(IGNORED[how]), found), np.zeros(count.shape, bool)
 
 
 def _how(e: Instruction, module: Module) -> str:

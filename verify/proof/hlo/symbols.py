@@ -124,6 +124,7 @@ def divided(x: Symbols, y: Symbols, turned: bool = False) -> Symbols:
     if exact.any() and y.known is not None:
         factor = multiplied(x, constant(1 / np.where(exact, y.known, y.known.dtype.type(1))))
         found, product = np.where(exact, factor.ids, found), exact & factor.products()
+    found = np.where(y.ids == 0, applied("quotient by zero", x.ids), found)
     return Symbols(np.where(y.ids == np.uint64(ONE), x.ids, found), None, product)
 
 
