@@ -155,8 +155,8 @@ def difference(program: Module, optimised: Module) -> str | None:
     """What an optimised module computes otherwise than the program, in words; None where all operations were kept."""
     before, turned, after = Meaning(program), Meaning(program, turned=True), Meaning(optimised)
     try:
-        expected, found = before.outputs, after.outputs
-        if not _same(expected, found) and not _same(turned.outputs, found):
+        expected, found = before.outputs(), after.outputs()
+        if not _same(expected, found) and not _same(turned.outputs(), found):
             return f"replaced: {_first([*before.steps, *turned.steps], after.steps)}"
     except Unread as unread:
         return f"not compared: {unread}"

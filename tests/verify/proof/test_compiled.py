@@ -301,7 +301,7 @@ MOVES = {
 
 @pytest.mark.parametrize("name", MOVES)
 def test_what_is_moved_lands_where_jax_puts_it(name):
-    (found,) = Meaning(lowered(lambda: MOVES[name](jnp.asarray(PLACES)))).outputs
+    (found,) = Meaning(lowered(lambda: MOVES[name](jnp.asarray(PLACES)))).outputs()
     assert found.known is not None
     np.testing.assert_array_equal(found.known, MOVES[name](PLACES))
 

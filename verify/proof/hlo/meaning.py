@@ -79,9 +79,8 @@ class Meaning:
     free: list[np.ndarray] = field(default_factory=list)
     work: int = 0
 
-    @property
     def outputs(self) -> list[Symbols]:
-        """The results, each an array."""
+        """Walk the module once; its results, each an array."""
         entry = self.module.computations[self.module.entry]
         arguments = {e.argument: leaf(e.argument, e.shape) for e in entry if e.opcode == "parameter"}
         result = self.run(self.module.entry, lambda e: arguments[e.argument])
