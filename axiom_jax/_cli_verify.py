@@ -17,7 +17,7 @@ from axiom_jax.interop.onnx.reader import from_onnx
 from axiom_jax.model import Model
 from axiom_jax.verification.proof.binding import check_certificate
 from axiom_jax.verification.proof.certificate import Checked
-from axiom_jax.verification.proof.float32 import obstacle
+from axiom_jax.verification.proof.compiled import hindrance
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject, subject_of
 from axiom_jax.verification.spec.vnnlib2 import Query, read_query
@@ -169,7 +169,7 @@ def at_level(decision: Decision, level: str | None, asked: Asked | None = None) 
 def _short_of_float32(asked: Asked) -> str:
     if len(asked.query.networks) > 1:
         return "several networks are rounded each by itself"
-    return obstacle(asked.subject) or "a margin is too small for rounding, or a value may be too large"
+    return hindrance(asked.subject) or "a margin is too small for rounding, or a value may be too large"
 
 
 def exit_code(decision: Decision) -> int:

@@ -138,6 +138,7 @@ def _cast(model: str, name: str, x: Any, dtype: str) -> Any:
 def compile(
     model: Any, backend: str = registry.AUTO, *, example: Any = None, batch_size: int = 1,
     options: Mapping[str, Any] | None = None, cache: bool | str | os.PathLike[str] = False,
+    keep_operations: bool = False,
 ) -> Compiled:  # fmt: skip
     """A model made ready for a backend.
 
@@ -151,6 +152,8 @@ def compile(
         options: for the backend, such as `{"threads": 2}`.
         cache: a folder for programs and for what "auto" chose, so that later processes start faster; True for the
             user's own, see `ax.precompile`.
+        keep_operations: whether XLA shall leave out the pass that replaces operations by others, so that what runs is
+            what a certificate at level `float32` speaks of. "auto" is XLA then.
 
     Returns:
         A `Compiled`: called with any batch size, it says in `.record` what was requested, what is used and why.
@@ -166,7 +169,11 @@ def compile(
     model, inputs, arrays = choosing.described(model, example, batch_size)
     place = folder(cache)
     requested, why = backend, "it was asked for by name"
-    if backend == registry.AUTO and (variable := os.environ.get(VARIABLE, "").strip()):
+    if keep_operations:
+        options = dict(options or {}) | {"keep_operations": True}
+    if keep_operations and backend == registry.AUTO:
+        requested, why = "xla", "its operations are to be kept"
+    elif backend == registry.AUTO and (variable := os.environ.get(VARIABLE, "").strip()):
         requested, why = variable, f"{VARIABLE} asks for it"
     target = None
     if requested != registry.AUTO:
@@ -189,6 +196,8 @@ def compile(
     record: dict[str, Any] = {"requested": requested, "used": choice.name, "reason": choice.reason}
     facts = choice.executable.facts()
     record |= {key: facts[key] for key in ("precision", "device", "version") if key in facts}
+    if keep_operations:
+        record["keep_operations"] = True
     if choice.seconds:
         record["seconds"] = choice.seconds
     return Compiled(model.name, record, inputs, choice.executable)

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+from axiom_jax._errors import ModelError
+from axiom_jax._shapes_places import caller
 from axiom_jax.targets.caching import cached
 from axiom_jax.targets.target import Capabilities, Executable, Inputs, Probe, Target
 
+KEEPING = {"xla_disable_hlo_passes": "algsimp"}  # the pass that replaces operations by others is left out
 KEPT = 128  # executables kept a model, one a batch size
 PLUGINS = {
     "cuda": "pip install 'jax[cuda13]', and an NVIDIA driver",
@@ -59,7 +62,9 @@ def compile(platform: str | None, model: Any, inputs: Inputs, options: Mapping[s
     device = _device(platform)
     on_default = device == jax.devices()[0]
     params = model.params if on_default else jax.device_put(model.params, device)
-    apply, xla_options = model.apply, faithful_to_nan(device.platform) | dict(options.get("xla", {}))
+    keep = bool(options.get("keep_operations"))
+    apply = model.apply
+    xla_options = faithful_to_nan(device.platform) | dict(options.get("xla", {})) | (KEEPING if keep else {})
     ready: dict[Any, Any] = {}
     lock = threading.Lock()
 
@@ -86,8 +91,14 @@ def compile(platform: str | None, model: Any, inputs: Inputs, options: Mapping[s
         return {"device": f"{device.platform}:{device.id}", "version": metadata.version("jaxlib"),
                 "precision": _precision_text(device.platform), **costs(latest)}  # fmt: skip
 
+    def payload() -> bytes:
+        if keep:  # the file holds what goes into the compiler, and would be compiled with other options
+            raise ModelError("A model whose operations are kept cannot be saved compiled.", at=caller(),
+                             fix="save the model, and compile it with keep_operations=True where it runs")  # fmt: skip
+        return exported(model, inputs, platforms)
+
     platforms = (platform,) if platform in ("cpu", "cuda", "rocm", "tpu") else None
-    return Executable(run, lambda: exported(model, inputs, platforms), facts)
+    return Executable(run, payload, facts)
 
 
 def faithful_to_nan(platform: str) -> dict[str, Any]:
@@ -183,9 +194,9 @@ def _precision_text(platform: str) -> str:
 
 
 def _target(name: str, platform: str | None, summary: str) -> Target:
-    part = functools.partial
+    part, options = functools.partial, {"xla": {}, "cache": None, "keep_operations": False}
     return Target(name, summary, part(probe, platform), part(compile, platform), part(load, platform), capabilities,
-                  measured=name == "xla", safe=True, options={"xla": {}, "cache": None})  # fmt: skip
+                  measured=name == "xla", safe=True, options=options)  # fmt: skip
 
 
 XLA = _target("xla", None, "JAX's own compiler on JAX's default device")

@@ -22,6 +22,7 @@ from axiom_jax.verification.proof.certificate import (
     content_of,
     run_checker,
 )
+from axiom_jax.verification.proof.compiled import recompiled
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.proof.lowered import compared
 from axiom_jax.verification.proof.replay import Replay, boxes_of, replay
@@ -90,8 +91,9 @@ def bind(checked: Checked, content: bytes, at: str, model: "Model | Subject | No
     if differs := source_difference(found.payload["model"]["source"], subject.source):
         return refused(f"it was not made from {subject.name}: {differs}")
     lines = [f"The network is {subject.name}: every weight was compared."]
-    if (said := compared(found.payload["model"]["source"], subject)) is not None:
-        lines.append(said)
+    for said in (compared, recompiled):
+        if (line := said(found.payload["model"]["source"], subject)) is not None:
+            lines.append(line)
     if (again := replayed_file(subject, found.payload["property"]["cases"])) is not None:
         if again.differs:
             return refused(f"a second reader of the file of {subject.name} disagrees: {again.differs}")

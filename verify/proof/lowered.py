@@ -2,7 +2,7 @@
 
 The text of StableHLO is the same on every run of one JAX version, for one platform and one precision, which are fixed
 here; another version may write the same model otherwise. So it identifies a model, and never refuses one: operations
-and weights are compared for that. The HLO that XLA optimises would need a compilation, and is not recorded.
+and weights are compared for that. What XLA makes of it is another hash: `compiled`.
 """
 
 import hashlib

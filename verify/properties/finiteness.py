@@ -15,8 +15,9 @@ import numpy as np
 from axiom_jax._domain import interpret
 from axiom_jax._errors import UnsupportedPrimitive
 from axiom_jax.verification.domains.interval import Interval, interval
+from axiom_jax.verification.proof.compiled import hindrance
 from axiom_jax.verification.proof.exact import replayed
-from axiom_jax.verification.proof.float32 import PROFILE, obstacle
+from axiom_jax.verification.proof.float32 import PROFILE
 from axiom_jax.verification.properties.balls import contains, moved_in
 from axiom_jax.verification.properties.composing import certify
 from axiom_jax.verification.properties.scope import Budget, Place, Scope, unbounded
@@ -83,7 +84,7 @@ class ByIntervals:
 
     def _proved(self, budget: Budget) -> Proved | str:
         """A proof at level float32, or why there is none."""
-        if (reason := obstacle(self.scope.subject)) is not None:
+        if (reason := hindrance(self.scope.subject)) is not None:
             return reason
         if differs := replayed(self.scope.subject, prop := self._property()):
             return differs

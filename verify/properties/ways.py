@@ -24,8 +24,9 @@ from axiom_jax.verification.proof.certificate import (
     save_certificate,
     tree_proof,
 )
+from axiom_jax.verification.proof.compiled import hindrance
 from axiom_jax.verification.proof.exact import exactly
-from axiom_jax.verification.proof.float32 import PROFILE, obstacle
+from axiom_jax.verification.proof.float32 import PROFILE
 from axiom_jax.verification.properties.scope import Budget
 from axiom_jax.verification.property import Property
 from axiom_jax.verification.results import Answer
@@ -180,7 +181,7 @@ class ByBounds:
             rounded: whether margins leave room for rounding.
         """
         exact, deadline = exactly(self.subject), time.monotonic() + seconds
-        tried = PROFILE if rounded and self.network == "model" and obstacle(self.subject) is None else ""
+        tried = PROFILE if rounded and self.network == "model" and hindrance(self.subject) is None else ""
         for profile in dict.fromkeys((tried, "")):
             written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {}, profile)
             checked = _checked(written, max(deadline - time.monotonic(), 0.0))

@@ -29,8 +29,9 @@ from axiom_jax.verification.proof.certificate import (
     run_checker,
     save_certificate,
 )
+from axiom_jax.verification.proof.compiled import compilation, hindrance
 from axiom_jax.verification.proof.exact import exactly, replayed
-from axiom_jax.verification.proof.float32 import PROFILE, obstacle
+from axiom_jax.verification.proof.float32 import PROFILE
 from axiom_jax.verification.proof.lowered import stablehlo
 from axiom_jax.verification.property import Case
 from axiom_jax.verification.search.margins import Question, nearest
@@ -62,13 +63,17 @@ class Court:
 
     @cached_property
     def profile(self) -> str:  # looked for when there is a proof, not before a search
-        return PROFILE if self.float32 and obstacle(self.question.subject) is None else ""
+        return PROFILE if self.float32 and hindrance(self.question.subject) is None else ""
 
     def certificate(self, claim: str, proof: dict[str, Any], profile: str = "") -> Certificate:
         model, asked = self.exact.model, describe_property(self.question.property)
         if self.kept:  # lowering takes some hundredths of a second
             model = {**model, "source": {**model["source"], **stablehlo(self.question.subject)}}
-        return certificate(model, self.exact.blob, asked, claim, proof, self.meta, profile)
+        meta = self.meta
+        if profile and (found := compilation(self.question.subject)).kept:
+            meta = meta | {"compilation": found.told}
+            model = {**model, "source": {**model["source"], found.kind: found.digest}}
+        return certificate(model, self.exact.blob, asked, claim, proof, meta, profile)
 
     def judge(self, case: int, point: Sequence[Any] | np.ndarray) -> bool:
         """Whether a point is unsafe for the exact network: float32 numbers of the deployed domain, or rational numbers

@@ -1,0 +1,1 @@
+"""What XLA's optimised program computes, read from its text: shared by nothing that makes proofs."""
