@@ -95,6 +95,18 @@ def test_time_is_out_in_time_while_a_deep_net_compiles(files):
     assert late < max(2.0, loaded - start), f"{late:.2f} s late"  # a busy machine loads JAX as late as that
 
 
+def test_half_precision_is_refused_by_name(files, capsys):
+    weights = numpy_helper.from_array(np.ones((2, 2), np.float16), "W")
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, [1, 2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Gemm", ["x", "W"], ["y"])], "half", ends[:1], ends[1:], [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "half.onnx")
+    code, out, _ = run(capsys, "verify", "half.onnx", "holds.vnnlib", "--json")
+    assert code == 2 and last(out)["error"] == {
+        "what": "The model computes in half precision.", "at": "half", "got": "x: float16[1, 2]",
+        "fix": "give the same network in float32: its weights are float32 numbers too",
+    }  # fmt: skip
+
+
 def test_a_certificate_of_another_net_is_rejected(files, capsys):
     run(capsys, "verify", "net.onnx", "holds.vnnlib", "--certificate", "a.cert")
     write_net("other.onnx", seed=1)

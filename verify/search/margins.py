@@ -21,6 +21,8 @@ from axiom_jax.model import Model
 from axiom_jax.verification.domains.linear import Plan, plan
 from axiom_jax.verification.property import Case, Property
 
+HALVES = ("float16", "bfloat16")
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -108,9 +110,18 @@ class Subject:
 
 
 def subject_of(model: Model) -> Subject:
-    """A model as it is verified: one row, every size that its signature leaves open set to 1."""
+    """A model as it is verified: one row, every size that its signature leaves open set to 1.
+
+    Raises:
+        SpecError: an input has half precision, whose rounding nothing here bounds.
+    """
     specs = []
-    for _, shape, dtype in model.signature.inputs:
+    for name, shape, dtype in model.signature.inputs:
+        if str(np.dtype(dtype)) in HALVES:
+            raise SpecError(
+                "The model computes in half precision.", at=model.name, got=f"{name}: {np.dtype(dtype)}{list(shape)}",
+                fix="give the same network in float32: its weights are float32 numbers too",
+            )  # fmt: skip
         sizes = tuple(n if isinstance(n, int) and n > 0 else 1 for n in shape)
         specs.append(jax.ShapeDtypeStruct(sizes, np.dtype(dtype)))
     return Subject(model.apply, model.params, tuple(specs), model.name, dict(model.source))

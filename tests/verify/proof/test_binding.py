@@ -3,6 +3,7 @@
 import ast
 import gzip
 import json
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,13 +37,21 @@ def above(least, size=2):
     return Property((case,), f"y_0 > {least}")
 
 
-@pytest.fixture
-def made(tmp_path):
-    """A model file and a certificate about it."""
-    file = write(tmp_path / "net.onnx", floats_model())
-    decision = decide(read_model(file), above(-100), certificate_path=tmp_path / "a.cert")
+@pytest.fixture(scope="module")
+def proved(tmp_path_factory):
+    """A folder with a model file and a certificate about it, which no test changes."""
+    folder = tmp_path_factory.mktemp("proved")
+    file = write(folder / "net.onnx", floats_model())
+    decision = decide(read_model(file), above(-100), certificate_path=folder / "a.cert")
     assert isinstance(decision.verdict, ax.Proved)
-    return tmp_path / "a.cert", file
+    return folder
+
+
+@pytest.fixture
+def made(proved, tmp_path):
+    """A certificate, and the model file that it is about: a test's own copies."""
+    cert, file = (shutil.copy(proved / name, tmp_path) for name in ("a.cert", "net.onnx"))
+    return Path(cert), str(file)
 
 
 def payload_of(path):

@@ -21,7 +21,7 @@ from axiom_jax.verification.properties.scope import MODES, Place
 numbers = st.fractions(-4, 4, max_denominator=12)
 rows = st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=1, max_size=4)
 TRIANGLE = ax.Polytope([[-1, 0], [0, -1], [-1, -1]], ["-1/10", "-1/5", "-1"], hi=1)
-PLANE = ax.Polytope([[1, 1], [-1, 1], ["1/3", -1]], [1, "3/4", "1/2"], lo=-1, hi=1)  # one for all nets: it compiles once
+PLANE = ax.Polytope([[1, 1], [-1, 1], ["1/3", -1]], [1, "3/4", "1/2"], lo=-1, hi=1)  # for all nets: it compiles once
 SUM = ax.Sequential(lambda x: x @ np.array([[1.0], [2.0]], np.float32), name="sum")
 
 
