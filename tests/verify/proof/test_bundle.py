@@ -127,7 +127,8 @@ LESS = "for all x with x ∈ a box of shape 1: every output is in [0, 1/10]"
 
 @pytest.mark.parametrize("said", [
     {"claim": LESS}, {"property": "Bounded(0, 0.1)"}, {"notes": ["rounding is covered"]},
-    {"levels": ["real", "float32"]}, {"region": "every x"}, {"network": "logits"}, {"claim": LESS, "part_text": LESS},
+    {"levels": ["bitwise", "float32", "real"]}, {"region": "every x"},
+    {"network": "logits"}, {"claim": LESS, "part_text": LESS},
 ])  # fmt: skip
 def test_what_the_statement_says_is_compared_word_for_word(plain, said):
     model, file = plain
