@@ -1,9 +1,9 @@
-"""The judgement of `checker.py` in binary64 with numpy, in batches: 20 to 100 times faster, and not the judgement of record.
+"""The judgement of `checker.py` in binary64 with numpy, many boxes at once: faster, and not the judgement of record.
 
-Everything that is no arithmetic is the checker's own code: reading, validation, points, words. Bounds on neurons and leaves
-are computed in floats, every rounding being charged (`_fast_bounds`), so what is accepted here holds as far as IEEE 754 and
-numpy do. Sums of multipliers are charged by their sizes rather than rounded to a grid that keeps them exact: a grid coarse
-enough for binary64 would cost 1e-5 a layer, and thin margins with it.
+Everything that is no arithmetic is the checker's own code: reading, validation, points, words. Bounds on neurons and
+leaves are computed in floats, every rounding being charged (`_fast_bounds`), so what is accepted here holds as far as
+IEEE 754 and numpy do. Sums of multipliers are charged by their sizes rather than rounded to a grid that keeps them exact:
+a grid coarse enough for binary64 would cost 1e-5 a layer, and thin margins with it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 
 from axiom_jax.verification import checker
-from axiom_jax.verification._fast_bounds import Bounds, Rows, Tables, draw, joined, lower_bound, sweep
+from axiom_jax.verification._fast_bounds import Bounds, Rows, draw, joined
 from axiom_jax.verification._fast_network import FloatNetwork
 from axiom_jax.verification._fast_numbers import ROUNDING, Array, above, below, on_grid
+from axiom_jax.verification._fast_passes import Tables, lower_bound
+from axiom_jax.verification._fast_sweep import sweep
 
 BATCH = 1 << 25  # bytes of the bounds of one batch of parts; as many batches may be kept as the tree is deep
 COPIES = 16  # numbers kept for each neuron of a part, at most
@@ -37,8 +39,8 @@ def check(data: bytes, threads: int = 1) -> checker.Result:
         data: the file. threads: how many chunks of passes are computed at a time.
 
     Returns:
-        As `checker.check`: `accepted`, `code`, `reason`, `lines`, `levels`, `failed` and `leaves`; `margin` is a lower bound
-        of the checker's but for its roundings, at most some 1e-9 apart.
+        As `checker.check`: `accepted`, `code`, `reason`, `lines`, `levels`, `failed` and `leaves`; `margin` differs from
+        the checker's by the roundings of both, in most cases by 1e-9 or less.
 
     >>> check(b"{}").reason
     'the file is not of the form that the format asks for'
@@ -60,7 +62,7 @@ def check(data: bytes, threads: int = 1) -> checker.Result:
 
 
 ARITHMETIC = (
-    f"IEEE 754 binary64 by numpy {np.__version__}, with errors charged; not the judgement of record, which is checker.py's"
+    f"IEEE 754 binary64, by numpy {np.__version__}, errors charged; not the judgement of record: checker.py's is"
 )
 
 
@@ -111,10 +113,13 @@ class Part:
     cuts: tuple[checker.Split, ...]
 
 
+Box = dict[int, tuple[int, int]]
+Open = tuple[list[Step], checker.Split | None, Box, tuple[checker.Split, ...], frozenset[int]]  # what waits for a token
+
+
 def _steps(net: FloatNetwork, case: checker.Case, tree: checker.Tree, first: int) -> tuple[list[Step], int]:
     """The steps of all trees of a case and the number of leaves up to here, as `checker.check_tree` walks them."""
     roots, width, leaf = list[Step](), net.inputs, first
-    Open = tuple[list[Step], "checker.Split | None", dict[int, tuple[int, int]], tuple[checker.Split, ...], frozenset[int]]
     stack: list[Open] = [(roots, None, {}, (), left) for left in tree.roots[::-1]]
     for token in tree.nodes:
         checker.need(len(stack) > 0, "a tree goes on after its end")
@@ -296,7 +301,7 @@ class Walk:
     def _begin(
         self, bounds: Bounds, parts: list[Part], live: list[tuple[int, int, int]]
     ) -> tuple[dict[int, Array], Array]:
-        """Multipliers by node, (rows, 1, size), and constants, rounded, of these rows: of their atoms and their splits."""
+        """Multipliers by node, (rows, 1, size), and constants of these rows: of their atoms and their splits."""
         pending, constants = dict[int, Array](), list[float]()
         blank = lambda k: np.zeros((len(live), 1, self.net.nodes[k].size))
         for row, (at, table, place) in enumerate(live):

@@ -71,7 +71,7 @@ def check_certificate(
 
 
 def bind(checked: Checked, content: bytes, at: str, model: "Model | Subject | None") -> Checked:
-    """What was accepted of a certificate, and whether it is about this model; the judgement itself where none is given."""
+    """The judgement of a certificate, and where it was accepted whether it is about this model, if one is given."""
     if not checked.accepted or model is None:
         return checked
     subject = model if isinstance(model, Subject) else subject_of(model)
