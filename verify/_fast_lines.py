@@ -1,8 +1,8 @@
 """Smooth functions over many intervals at once: their ranges, and lines below and above them, certified in binary64.
 
 The rules are those of `checker.line`; slopes may be any floats, so only the offsets are rounded, by bounds on the
-errors of what they are made of. exp and tanh of numpy are taken to be within 8 u of the value. For an operation that has
-no rule here the checker itself is asked, one interval at a time.
+errors of what they are made of. exp and tanh of numpy are taken to be within 8 u of the value. For an operation that
+has no rule here the checker itself is asked, one interval at a time.
 """
 
 from typing import NamedTuple

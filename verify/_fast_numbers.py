@@ -7,6 +7,7 @@ adds them, fused or not. Numbers that may underflow get `TINY` on top. Source: H
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,12 @@ def _directed(number: int, bits: int, towards: float) -> float:
     exact = number * q
     wrong = p << bits > exact if towards < 0 else p << bits < exact
     return math.nextafter(near, towards) if wrong else near
+
+
+def below_fraction(number: Fraction) -> float:
+    """The largest float that is at most a fraction."""
+    near = float(number)
+    return math.nextafter(near, -math.inf) if Fraction(near) > number else near
 
 
 def from_vector(vector: tuple[list[int], list[int], int]) -> tuple[Array, Array]:

@@ -232,4 +232,5 @@ def _passes(
     if lemmas is not None:
         table = np.full(shape, -1, np.intp)
         table[groups, places] = lemmas[passes]
-    return passes, lower_bound(net, bounds, rows, {k: unit}, tables, table)[groups, places]
+    with np.errstate(all="ignore"):  # a thread has its own
+        return passes, lower_bound(net, bounds, rows, {k: unit}, tables, table)[groups, places]

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from axiom_jax.cli import main
-from axiom_jax.verification import _fast_lines, _fast_numbers, _fast_sweep, checker, fast_check
+from axiom_jax.verification import _fast_lines, _fast_numbers, _fast_sweep, _fast_tree, checker, fast_check
 
 seeds = st.integers(0, 2**32 - 1)
 examples = lambda count: settings(max_examples=count, deadline=None, derandomize=True)
@@ -146,7 +146,7 @@ def test_batches_of_any_size_say_the_same(profile: str, monkeypatch: pytest.Monk
 
     data = sealed(round(checker.check(sealed(0)).margin + 1))
     slow, whole, threaded = checker.check(data), fast_check.check(data), fast_check.check(data, threads=2)
-    monkeypatch.setattr(fast_check, "BATCH", 20_000)
+    monkeypatch.setattr(_fast_tree, "BATCH", 20_000)
     monkeypatch.setattr(_fast_sweep, "CHUNK", 40)
     monkeypatch.setattr(_fast_sweep, "LARGEST", 40)
     monkeypatch.setattr(_fast_numbers, "ALONE", 2000)
@@ -306,6 +306,16 @@ def test_numbers_that_are_too_large_are_refused() -> None:
     for times in (4, 6):
         slow, fast = powers(times)
         assert slow.accepted and fast.reason == "a value is too large for binary64"
+
+
+@pytest.mark.parametrize("threshold, accepted", [(0, True), (Fraction(1, 10**999), False), (-1, True)])
+def test_a_threshold_that_is_no_float(threshold: Any, accepted: bool) -> None:
+    """0 < threshold: nothing is added to 0 there, and 1e-999 is not 0."""
+    case = build.case([0], [1], [[build.atom({}, threshold, strict=True)]])
+    nodes: list[Any] = [{"op": "input", "size": 1}, {"op": "neg", "of": [0]}]
+    payload = build.certificate(nodes, {}, [case], {"kind": "tree", "trees": [build.tree([-1], [[0]])]})
+    slow, fast = both(payload)
+    assert slow.accepted == fast.accepted == accepted
 
 
 def test_a_multiplier_that_is_too_large_is_refused() -> None:
