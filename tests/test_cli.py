@@ -112,6 +112,10 @@ def test_a_certificate_of_another_net_is_rejected(files, capsys):
     write_net("other.onnx", seed=1)
     code, out, _ = run(capsys, "check", "a.cert", "--model", "other.onnx")
     assert code == 1 and out.startswith("rejected: it is about another network than other")
+    code, out, _ = run(capsys, "check", "a.cert", "--fast", "--model", "other.onnx")
+    assert code == 1 and out.startswith("rejected: it is about another network than other")
+    code, out, _ = run(capsys, "check", "a.cert", "--fast", "--model", "net.onnx")
+    assert code == 0 and out.startswith("accepted (fast)\n") and "every weight was compared" in out
 
 
 def test_a_cut_or_edited_certificate_is_refused(files, capsys):

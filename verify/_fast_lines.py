@@ -1,8 +1,8 @@
 """Smooth functions over many intervals at once: their ranges, and lines below and above them, certified in binary64.
 
-The rules are those of `checker.line`; slopes may be any floats, so only the offsets are rounded, by bounds on the errors of
-what they are made of. exp and tanh of numpy are taken to be within 8 u of the value. For an operation that has no rule here
-the checker itself is asked, one interval at a time.
+The rules are those of `checker.line`; slopes may be any floats, so only the offsets are rounded, by bounds on the
+errors of what they are made of. exp and tanh of numpy are taken to be within 8 u of the value. For an operation that
+has no rule here the checker itself is asked, one interval at a time.
 """
 
 from typing import NamedTuple
@@ -53,7 +53,8 @@ def enclose(op: str, lo: Array, hi: Array) -> tuple[Array, Array]:
         return _enclose_one_by_one(op, lo, hi)
     if op == "square":
         nearest, farthest = np.maximum(np.maximum(lo, -hi), 0), largest(lo, hi)
-        return products((nearest,) * 2, (nearest,) * 2)[0], products((farthest,) * 2, (farthest,) * 2)[1]
+        near, far = (nearest, nearest), (farthest, farthest)
+        return products(near, near)[0], products(far, far)[1]
     ends = value(op, hi if op == "reciprocal" else lo), value(op, lo if op == "reciprocal" else hi)
     low, high = ends[0] - np.abs(ends[0]) * ERROR, ends[1] + np.abs(ends[1]) * ERROR
     if op == "tanh":

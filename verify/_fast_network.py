@@ -95,16 +95,16 @@ class FloatNetwork(checker.Network):
             node, fixed = self.nodes[k], [i for i in self.nodes[k].of if i in self.constants]
             self._feed(k)
             if node.terms or node.pair:
-                self.known.update((i, self._floats(i)) for i in fixed)
+                self.known.update((i, from_vector(self.constants[i])) for i in fixed)
                 self.parts[k] = self._parts(node) if node.terms else []
             elif fixed:
                 constant = self.constants[fixed[0]]
-                value, radius = self._floats(fixed[0]) if node.op != "div" else from_vector(checker.reciprocal(constant))
+                value, radius = from_vector(checker.reciprocal(constant) if node.op == "div" else constant)
                 if node.op == "matmul":
                     checker.need(float(np.max(np.abs(value))) < MOST, "a weight is too large: 2^60 or more")
                     weights, spread = value.reshape(node.shape[1:]), radius.reshape(node.shape[1:])
-                    transposed = np.ascontiguousarray(weights.T)
-                    self.matrices[k] = Matrix(weights, transposed, np.abs(weights) + spread, spread if spread.any() else None)
+                    transposed, sizes = np.ascontiguousarray(weights.T), np.abs(weights) + spread
+                    self.matrices[k] = Matrix(weights, transposed, sizes, spread if spread.any() else None)
                 else:
                     fit = node.op != "div" or not self.profile or float(np.max(np.abs(value))) < 2.0**100
                     checker.need(fit, "level float32: a division by what may be flushed to 0")
@@ -113,9 +113,6 @@ class FloatNetwork(checker.Network):
         checker.need(finite(*(a for pair in constants for a in pair)), "a constant is too large for binary64")
         sizes = [self.nodes[k].size for k in (0, *self.order)]
         self.widest, self.numbers, self.ready = max(sizes), sum(sizes), True
-
-    def _floats(self, k: int) -> Pair:
-        return from_vector(self.constants[k])
 
     def _feed(self, k: int) -> None:
         """Note the operands of a nonlinear node: of a relu, and of what decides a gate, only the sign matters."""
@@ -139,6 +136,6 @@ class FloatNetwork(checker.Network):
         return parts
 
     def value_charge(self, i: int, count: int) -> Array:
-        """What a product of multipliers with a constant, a sum of `count` terms, may be off by, for each |multiplier|."""
+        """What a product of `count` multipliers with a constant may be off by, for each |multiplier|."""
         value, radius = self.known[i]
         return gamma(count) * np.abs(value) + radius * (1 + 4 * ROUNDING)

@@ -1,12 +1,13 @@
 """Binary64 with its errors: what `fast_check` adds to a number that was computed, so that it is a bound.
 
-Every operation is rounded to nearest (IEEE 754), so |fl(x) - x| <= u |fl(x)| with u = 2^-53 where nothing underflows, and a
-sum of n products is off by at most n u / (1 - n u) times the sum of their sizes, whatever the order in which BLAS adds
-them, fused or not. Numbers that may underflow get `TINY` on top. Source: Higham 2002, sections 2.2 and 3.1.
+Every operation is rounded to nearest (IEEE 754), so |fl(x) - x| <= u |fl(x)| with u = 2^-53 where nothing underflows,
+and a sum of n products is off by at most n u / (1 - n u) times the sum of their sizes, whatever the order in which BLAS
+adds them, fused or not. Numbers that may underflow get `TINY` on top. Source: Higham 2002, sections 2.2 and 3.1.
 """
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ ALONE, SHORT = 1 << 18, 9000  # multiplications by a matrix, by a vector: OpenBL
 
 
 def gamma(count: int) -> float:
-    """An upper bound of (n + 8) u / (1 - (n + 8) u): of a sum of n products, each of which was rounded up to eight times.
+    """An upper bound of (n + 8) u / (1 - (n + 8) u): for a sum of n products, each rounded up to eight times.
 
     >>> gamma(100) < 1.3e-14
     True
@@ -70,6 +71,12 @@ def _directed(number: int, bits: int, towards: float) -> float:
     exact = number * q
     wrong = p << bits > exact if towards < 0 else p << bits < exact
     return math.nextafter(near, towards) if wrong else near
+
+
+def below_fraction(number: Fraction) -> float:
+    """The largest float that is at most a fraction."""
+    near = float(number)
+    return math.nextafter(near, -math.inf) if Fraction(near) > number else near
 
 
 def from_vector(vector: tuple[list[int], list[int], int]) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from axiom_jax.cli import main
-from axiom_jax.verification import _fast_bounds, _fast_lines, _fast_numbers, checker, fast_check
+from axiom_jax.verification import _fast_lines, _fast_numbers, _fast_sweep, _fast_tree, checker, fast_check
 
 seeds = st.integers(0, 2**32 - 1)
 examples = lambda count: settings(max_examples=count, deadline=None, derandomize=True)
@@ -41,9 +41,10 @@ def random_certificate(seed: int, smooth: bool, profile: str = "") -> dict[str, 
     def below(depth: int, path: int) -> list[int]:
         odd = int(rng.integers(0, 2))
         if depth == 0 or rng.random() < 0.2:
-            betas = [[Fraction(int(x), 64) for x in rng.integers(-8, 20, path) * rng.integers(0, 2, path)] for _ in "ab"]
-            rows = [build.row(d, {0: 1} | ({1: int(rng.integers(0, 2))} if d else {}), int(rng.integers(-1, 3)), betas[d])
-                    for d in range(2)]  # fmt: skip
+            draw = lambda: rng.integers(-8, 20, path) * rng.integers(0, 2, path)
+            betas = [[Fraction(int(x), 64) for x in draw()] for _ in "ab"]
+            atoms = [{0: 1}, {0: 1, 1: int(rng.integers(0, 2))}]
+            rows = [build.row(d, atoms[d], int(rng.integers(-1, 3)), betas[d]) for d in range(2)]
             if rng.random() < 0.5:
                 leaves.append(rows)
                 return [-2 * len(leaves) + odd]
@@ -55,7 +56,8 @@ def random_certificate(seed: int, smooth: bool, profile: str = "") -> dict[str, 
         return [2 * which + odd, *below(depth - 1, path), *below(depth - 1, path)]
 
     tokens = below(int(rng.integers(0, 4)), 0)
-    tree = build.forest(tokens, leaves, [[0, 1]], splits, tables, slots, lemmas, str(rng.choice(["crown", "crown", "ibp"])))
+    bounds = str(rng.choice(["crown", "crown", "ibp"]))
+    tree = build.forest(tokens, leaves, [[0, 1]], splits, tables, slots, lemmas, bounds)
     size, pick = len(values[-1][0]), lambda: Fraction(int(rng.integers(-9, 10)), int(rng.integers(1, 9)))
     atom = lambda threshold: build.atom({int(rng.integers(0, size)): pick(), 0: pick()}, threshold, {0: pick()})
     unsafe = [[atom(0)], [atom(0), atom(Fraction(1, 3))]]
@@ -144,8 +146,9 @@ def test_batches_of_any_size_say_the_same(profile: str, monkeypatch: pytest.Monk
 
     data = sealed(round(checker.check(sealed(0)).margin + 1))
     slow, whole, threaded = checker.check(data), fast_check.check(data), fast_check.check(data, threads=2)
-    monkeypatch.setattr(fast_check, "BATCH", 20_000)
-    monkeypatch.setattr(_fast_bounds, "CHUNK", 40)
+    monkeypatch.setattr(_fast_tree, "BATCH", 20_000)
+    monkeypatch.setattr(_fast_sweep, "CHUNK", 40)
+    monkeypatch.setattr(_fast_sweep, "LARGEST", 40)
     monkeypatch.setattr(_fast_numbers, "ALONE", 2000)
     for found in (whole, threaded, fast_check.check(data), fast_check.check(data, threads=2)):
         assert found.failed == slow.failed and found.leaves == 32 and found.margin is not None
@@ -216,7 +219,8 @@ def test_no_execution_in_float32_is_below_the_margin(seed: int, smooth: bool) ->
     ends = payload["property"]["cases"][0]["float32"]
     low, high = (np.array([float.fromhex(x) for x in ends[end]]) for end in ("lo", "hi"))
     for run in range(4):
-        inputs = np.clip((low + (high - low) * rng.choice([0, 1, rng.random()], low.shape)).astype(np.float32), low, high)
+        part = rng.choice([0, 1, rng.random()], low.shape)
+        inputs = np.clip((low + (high - low) * part).astype(np.float32), low, high)
         point = [Fraction(float(x)) for x in inputs]
         execution = Execution(nodes, tensors, rng, flush=bool(run % 2), extreme=run > 1)
         outputs = execution.run(point)[len(nodes) - 1]
@@ -302,6 +306,16 @@ def test_numbers_that_are_too_large_are_refused() -> None:
     for times in (4, 6):
         slow, fast = powers(times)
         assert slow.accepted and fast.reason == "a value is too large for binary64"
+
+
+@pytest.mark.parametrize("threshold, accepted", [(0, True), (Fraction(1, 10**999), False), (-1, True)])
+def test_a_threshold_that_is_no_float(threshold: Any, accepted: bool) -> None:
+    """0 < threshold: nothing is added to 0 there, and 1e-999 is not 0."""
+    case = build.case([0], [1], [[build.atom({}, threshold, strict=True)]])
+    nodes: list[Any] = [{"op": "input", "size": 1}, {"op": "neg", "of": [0]}]
+    payload = build.certificate(nodes, {}, [case], {"kind": "tree", "trees": [build.tree([-1], [[0]])]})
+    slow, fast = both(payload)
+    assert slow.accepted == fast.accepted == accepted
 
 
 def test_a_multiplier_that_is_too_large_is_refused() -> None:
