@@ -1,10 +1,10 @@
-"""Seconds from the start of a process to the first CROWN bounds of a network's outputs, compiled anew and from the cache.
+"""Seconds from the start of a process to the first CROWN bounds of a network, compiled anew and from the cache.
 
     python benchmarks/first_bound.py NET.onnx PROPERTY.vnnlib [--rounds 3]
 
-The clock starts before the process does and stops when the bounds over the property's first box are on the host: Python,
-all imports, reading both files, tracing and compiling are counted. `cold` has an empty compilation cache, `warm` that
-of the process before it.
+The clock starts before the process does and stops when bounds of the outputs over the property's first box are on the
+host: Python, all imports, reading both files, tracing and compiling are counted. `cold` has an empty compilation
+cache, `warm` that of the process before it.
 """
 
 import argparse
