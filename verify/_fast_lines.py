@@ -35,11 +35,6 @@ def value(op: str, z: Array) -> Array:
     return table[op](z)
 
 
-def derivative(op: str, z: Array) -> Array:
-    """f'(z) for exp and logistic, within 40 u of it, relatively."""
-    return value(op, z) if op == "exp" else value(op, z) * value(op, -z)
-
-
 def enclose(op: str, lo: Array, hi: Array) -> tuple[Array, Array]:
     """The range of f over each [lo, hi]; `checker.Rejected` where f is not defined.
 
@@ -66,21 +61,20 @@ def relax(op: str, lo: Array, hi: Array) -> Relaxed:
     """Lines below and above f on each [lo, hi]."""
     if op not in KNOWN:
         return _relax_one_by_one(op, lo, hi)
-    if op == "tanh":  # tanh(z) = 2 logistic(2 z) - 1
-        s, t, steep, offset = relax("logistic", 2 * lo, 2 * hi)
-        return Relaxed(4 * s, 2 * t - 1 - ERROR, 4 * steep, 2 * offset - 1 + ERROR)
-    if op == "logistic":  # logistic(z) = 1 - logistic(-z)
-        (s, t), (steep, offset) = _tangents(op, lo, hi), _tangents(op, -hi, -lo)
-        return Relaxed(s, t, steep, 1 - offset + ERROR)
-    if op == "exp":
-        return Relaxed(*_tangents(op, lo, hi), *_chords(op, lo, hi, 1))
+    if op in ("tanh", "logistic"):
+        (s, t), (steep, offset) = _edges(op, lo, hi, 1), _edges(op, lo, hi, -1)
+        return Relaxed(s, t, -steep, -offset)
+    if op == "exp":  # exp(z) >= s z + s - s log(s) for any s > 0
+        s = np.maximum(value(op, middle(lo, hi)[0]), LEAST)
+        loss = s * (2 + np.abs(np.log(s))) * ERROR + TINY
+        return Relaxed(s, s * (1 - np.log(s)) - loss, *_chords(op, lo, hi, 1))
     if op == "square":  # z^2 >= s z - s^2 / 4 for any s; (z - l) (z - u) <= 0
         s = lo + hi
         loss = np.abs(s) * largest(lo, hi) * ERROR
         t, offset = s * s / 4, products((lo, lo), (hi, hi))
         return Relaxed(s, -t * (1 + ERROR) - TINY, s, -offset[0] + loss + TINY)
     if op == "reciprocal":  # 1 / z + c z >= 2 sqrt(c)
-        s = -1 / (lo * hi)
+        s = -1 / middle(lo, hi)[0] ** 2
         return Relaxed(s, 2 * np.sqrt(-s) * (1 - ERROR), *_chords(op, lo, hi, 1))
     c = 0.5 / np.sqrt(np.maximum(middle(lo, hi)[0], LEAST))  # sqrt(z) <= c z + 1 / (4 c)
     return Relaxed(*_chords(op, lo, hi, -1), c, 0.25 / c * (1 + ERROR))
@@ -101,31 +95,38 @@ def _chords(op: str, lo: Array, hi: Array, side: int) -> tuple[Array, Array]:
     return s, side * (np.maximum(*ends) + np.maximum(*sizes) * ERROR + TINY)
 
 
-def _tangents(op: str, lo: Array, hi: Array) -> tuple[Array, Array]:
-    """A line below exp or logistic: a tangent where it is convex, a chord where it is concave.
+def _edges(op: str, lo: Array, hi: Array, side: int) -> tuple[Array, Array]:
+    """A line below side * f for tanh and logistic, as `checker.line` takes it from points of a grid."""
+    counts = np.minimum(16 + np.floor((hi - lo) * 8), 512).astype(np.intp) | 1
+    s, t = np.zeros_like(lo), np.zeros_like(lo)
+    for count in np.unique(counts):
+        chosen = counts == count
+        s[chosen], t[chosen] = _edge(op, lo[chosen], hi[chosen], int(count), side)
+    return s, t
 
-    Convex on [lo, bend]: f(z) - s z >= f(p) - s p + (f'(p) - s)(z - p), which is least at lo or bend. Concave on
-    [bend, hi]: f(z) - s z is least at bend or hi. `checker.line` says the same.
-    """
-    bend = hi if op == "exp" else np.clip(0, lo, hi)
-    centre = middle(lo, hi)[0]
-    concave, convex = (bend == lo) & (op != "exp"), bend == hi
-    p = lo.copy()
-    if not np.all(convex | concave):  # search where the tangent meets (hi, f(hi)); a rough answer will do
-        right, high = value(op, hi), np.zeros_like(lo)
-        for _ in range(20):
-            half = (p + high) * 0.5
-            below_end = value(op, half) + derivative(op, half) * (hi - half) < right
-            p, high = np.where(below_end, half, p), np.where(below_end, high, half)
-    p = np.minimum(np.where(convex, centre, p), centre)
-    chord, chord_offset = _chords(op, lo, hi, -1)
-    f, steep = value(op, p), derivative(op, p)
-    s = np.where(p > lo, steep, chord)
-    t = f - s * p + np.minimum((steep - s) * (lo - p), (steep - s) * (bend - p))
-    t -= ERROR * (np.abs(f) + (np.abs(s) + np.abs(steep)) * 3 * largest(lo, hi)) + TINY
-    right = value(op, hi) - s * hi - ERROR * (np.abs(value(op, hi)) + np.abs(s * hi)) - TINY
-    t = np.where(convex, t, np.minimum(t, right))
-    return np.where(concave, chord, s), np.where(concave, chord_offset, t)
+
+def _edge(op: str, lo: Array, hi: Array, count: int, side: int) -> tuple[Array, Array]:
+    """The edge below the middle of the convex hull of `count` + 1 points, moved by what may lie between two of them."""
+    z = np.clip(lo[:, None] + (hi - lo)[:, None] * (np.arange(count + 1) / count), lo[:, None], hi[:, None])
+    z[:, -1] = hi
+    v, rows, half, places = side * value(op, z), np.arange(len(lo)), count >> 1, np.arange(count + 1)
+    i, j = np.zeros(len(lo), np.intp), np.full(len(lo), count, np.intp)
+    while True:
+        width = z[rows, j] - z[rows, i]
+        s = np.where(width > 0, (v[rows, j] - v[rows, i]) / np.where(width > 0, width, 1), 0.0)
+        rest = v - s[:, None] * z
+        within = np.where((places > i[:, None]) & (places < j[:, None]), rest, np.inf)
+        found = np.argmin(within, axis=1)
+        moved = within[rows, found] < np.minimum(rest[rows, i], rest[rows, j])
+        if not moved.any():
+            break
+        i, j = np.where(moved & (found <= half), found, i), np.where(moved & (found > half), found, j)
+    r = np.floor(np.maximum(np.maximum(lo, -hi), 0))
+    flat = np.clip(3 * r - 4, 0, 20) if op == "tanh" else np.minimum(np.maximum(r + 1, 3), 1000)
+    widest = ((hi - lo) / count + np.maximum(np.abs(lo), np.abs(hi)) * ERROR) * (1 + ERROR)
+    slack = widest**2 * 0.125 * 2.0**-flat * (1 + ERROR)
+    least = np.min(rest - ERROR * (np.abs(v) + np.abs(s[:, None] * z)), axis=1) - slack - TINY
+    return np.where(widest < 1, s, 0.0), np.where(widest < 1, least, -1.0)
 
 
 def _on_checkers_grid(lo: Array, hi: Array) -> list[tuple[int, int]]:
