@@ -102,7 +102,9 @@ def _merged(program: Program, known: dict[Var, Any]) -> str | None:
         if eqn.name in SUMS - {"dot_general", "conv_general_dilated"} and SUMS.intersection(names):
             return "a sum of sums may be taken in one"
         if eqn.name in ("mul", "div", "square", "integer_pow"):
-            held = sum(max((exponentials[e.output] + (e.name == "exp") for e, _ in found), default=0) for found in inner)
+            held = sum(
+                max((exponentials[e.output] + (e.name == "exp") for e, _ in found), default=0) for found in inner
+            )
             if held * (1 + (eqn.name in ("square", "integer_pow"))) > 1:
                 return "products of exponentials may be exponentials of sums"
             exponentials[eqn.output] = held

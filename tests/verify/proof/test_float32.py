@@ -102,7 +102,7 @@ def test_what_a_compiler_merges_is_not_spoken_of(said):
 
 @pytest.mark.parametrize("merged", [sum_in_a_list, sum_times_one, sum_chosen, sum_of_one])
 def test_what_xla_merges_behind_a_detour_breaks_no_proof(merged):
-    """Of a = x − 2^23 at x = 2^23 + 8, (a + 0.25) − relu(a) is 0.25; a compiler that adds the constants first says 0."""
+    """Of a = x − 2^23 at x = 2^23 + 8, a + 0.25 − relu(a) is 0.25; where constants are added first it is 0."""
     x = np.full(4, 2**23 + 8, np.float32)
     point, asked = tuple(map(Fraction, x.tolist())), subject(merged)
     prop = Property((Case(point, point, ((Atom(((1, Fraction(1)), (0, Fraction(-1))), Fraction(1, 5)),),)),))
