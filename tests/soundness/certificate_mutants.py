@@ -1,4 +1,4 @@
-"""Certificates with something changed: whole files, whose digest and hashes fit again, so that what they say is judged."""
+"""Certificates with something changed: their digests and hashes fit again, so that what they say is judged."""
 
 import copy
 import json

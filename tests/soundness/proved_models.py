@@ -1,6 +1,7 @@
-"""Certificates that the real searches make of small models, close to what is true of them: what the attacks start from."""
+"""Certificates that the searches make of small models, close to what is true of them: what the attacks start from."""
 
 import copy
+import itertools
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -29,7 +30,7 @@ def drawn(seed: int, *sizes: int) -> Any:
     """Weights and biases of dense layers, in eighths: fractions stay small for the oracle."""
     rng = np.random.default_rng(seed)
     few = lambda *shape: (rng.integers(-10, 11, shape) / 8).astype(np.float32)
-    return [(few(a, b), few(b)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    return [(few(a, b), few(b)) for a, b in itertools.pairwise(sizes)]
 
 
 def dense(activation: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
