@@ -23,6 +23,7 @@ from axiom_jax.verification.proof.certificate import (
     run_checker,
 )
 from axiom_jax.verification.proof.exact import exactly
+from axiom_jax.verification.proof.float32 import obstacle
 from axiom_jax.verification.proof.lowered import compared
 from axiom_jax.verification.proof.replay import Replay, boxes_of, replay
 from axiom_jax.verification.search.margins import Subject, subject_of
@@ -77,6 +78,8 @@ def check_certificate(
         return refused("it is a derivation: a statement about all arrays, not about a network")
     if differs := difference(found, subject):
         return refused(f"it is about another network than {subject.name}: {differs}")
+    if "float32" in checked.levels and (reason := obstacle(subject)) is not None:
+        return refused(f"level float32 cannot speak of {subject.name}: {reason}")
     if differs := source_difference(found.payload["model"]["source"], subject.source):
         return refused(f"it was not made from {subject.name}: {differs}")
     lines = [f"The network is {subject.name}: every weight was compared."]
@@ -89,9 +92,7 @@ def check_certificate(
     return replace(checked, statement="\n".join([checked.statement, *lines]))
 
 
-def _signed(
-    content: bytes, at: str, model: Any, timeout: float | None, trusted: Any, threshold: int
-) -> Checked | None:
+def _signed(content: bytes, at: str, model: Any, timeout: float | None, trusted: Any, threshold: int) -> Checked | None:
     """The judgement of a signed file, or why an unsigned one does not do; None where it may go on unsigned."""
     from axiom_jax.verification.proof.envelope import is_envelope
     from axiom_jax.verification.proof.signing import check_signed, trust_asked

@@ -7,6 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import axiom_jax as ax
+from axiom_jax.verification.proof.certificate import certificate, describe_property
+from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.proof.float32 import obstacle
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.search.decide import decide
@@ -110,6 +113,20 @@ def test_what_xla_merges_behind_a_detour_breaks_no_proof(merged):
     assert high - low <= 0.2 or jax.default_backend() != "cpu"  # what is proved over the reals does not hold here
     verdict = decide(asked, prop, timeout=20.0, float32=True).verdict
     assert isinstance(verdict, Proved) and verdict.levels == ("real",)
+
+
+def test_a_certificate_cannot_claim_the_level_of_a_model_that_it_cannot_speak_of():
+    """The checker sees a program; what a compiler makes of the model is known only beside the model."""
+    asked, x = subject(reused_sum), tuple(map(Fraction, [2**23 + 8] * 4))
+    prop = Property((Case(x, x, ((Atom(((4, Fraction(1)), (0, Fraction(-1))), Fraction(1, 5)),),)),))
+    exact, verdict = exactly(asked), decide(asked, prop, timeout=20.0, float32=True).verdict
+    assert isinstance(verdict, Proved) and verdict.levels == ("real",)
+    assert ax.check_certificate(verdict.certificate, asked).accepted
+    proof, said = verdict.certificate.payload["proof"], describe_property(prop)
+    made = certificate(exact.model, exact.blob, said, "holds", proof, {}, "cpu")
+    assert ax.check_certificate(made).levels == ("real", "float32")  # of the program, node by node
+    checked = ax.check_certificate(made, asked)
+    assert not checked.accepted and not checked.levels and "terms in a row may be added first" in checked.reason
 
 
 def test_subnormal_weights_are_not_spoken_of():
