@@ -113,7 +113,8 @@ def certified(kind: str, seed: int) -> Certified:
     lo, hi = ((middle + s * radius).astype(np.float32) for s in (-1, 1))
     parts = rng.random((1000, inputs)).astype(np.float32)
     y = np.asarray(jax.vmap(lambda x: apply(weights, x))(np.clip(lo + (hi - lo) * parts, lo, hi)), np.float64)
-    margin = (0.1 if inputs < 4 else 0.6) * (float(y.max()) - float(y.min())) + 1e-4  # points miss most of many inputs
+    wide = inputs > 3 or kind == "layer norm"  # points miss most of many inputs, and bounds of norms are loose
+    margin = (0.6 if wide else 0.1) * (float(y.max()) - float(y.min())) + 1e-4
     subject = Subject(apply, weights, (jax.ShapeDtypeStruct((inputs,), np.float32),), kind)
     ends = [tuple(Fraction(float(x)) for x in end) for end in (lo, hi)]
     threshold = Fraction(round((float(y.min()) - margin) * 2**20), 2**20)
