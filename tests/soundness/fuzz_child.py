@@ -129,7 +129,8 @@ def changed_file(bases: list[bytes], seed: int, number: int) -> bytes:
 def main(path: str, folder: str, seed: int, count: int, megabytes: int = 1024) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     checker, files = load(path), sorted(Path(folder).glob("*.cert"))
-    resource.setrlimit(resource.RLIMIT_AS, (used + (megabytes << 20),) * 2)
+    most = used + (megabytes << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     bases = [file.read_bytes().removesuffix(b"\n") for file in files]
     own, codes, odd = {canonical(json.loads(b)["payload"]) for b in bases}, Counter[int](), Counter[str]()
     kept, same, slowest = Path(folder, "accepted"), 0, 0.0

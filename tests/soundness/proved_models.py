@@ -65,7 +65,7 @@ def posed(apply: Any, weights: Any, inputs: int, disjuncts: Any, boxes: Any) -> 
         y = np.asarray(jax.vmap(lambda x: apply(weights, x))(grid), np.float64)
         unsafe = []
         for atoms in disjuncts:
-            left = [sum(float(d) * y[:, j] for j, d in output) for output, _ in atoms]
+            left = [sum((float(d) * y[:, j] for j, d in output), np.zeros(len(y))) for output, _ in atoms]
             unsafe.append(tuple(Atom(tuple((j, Fraction(d)) for j, d in output),
                                      Fraction(round((values.min() - margin) * 64), 64))
                                 for (output, margin), values in zip(atoms, left, strict=True)))  # fmt: skip
@@ -79,6 +79,7 @@ def proved(search: Callable[[Any], Any], subject: Subject, prop: Property, profi
     found = search(question)
     if profile and (reason := obstacle(subject)) is not None:
         raise AssertionError(reason)
+    reason = ""
     for _ in range(4):  # what the checker refuses is split further
         outcome = found.run(time.monotonic() + SECONDS, lambda *_: False)
         proof = found.proof() if outcome == "closed" else outcome
@@ -89,8 +90,9 @@ def proved(search: Callable[[Any], Any], subject: Subject, prop: Property, profi
         result = checker.check(made.to_bytes())
         if result.accepted:
             return copy.deepcopy(made.payload)
+        reason = result.reason
         found.reopen(result.failed)
-    raise AssertionError(result.reason)
+    raise AssertionError(reason)
 
 
 SQUARE = (((-1, -1), (1, 1)),)

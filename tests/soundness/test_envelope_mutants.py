@@ -63,7 +63,7 @@ class Home:
     def closed(self, body: bytes, kind: str, names: Any) -> bytes:
         made = []
         for name in names:
-            key = load_pem_private_key((self.folder / name).read_bytes(), None)
+            key: Any = load_pem_private_key((self.folder / name).read_bytes(), None)
             made.append({"keyid": self.keyid[name], "sig": base64.b64encode(key.sign(encoded(kind, body))).decode()})
         return json.dumps(
             {"payload": base64.b64encode(body).decode(), "payloadType": kind, "signatures": made}
@@ -79,7 +79,7 @@ class Home:
             return set()
         found = set()
         for name in ("alice", "bob")[: 1 + (not revoked)]:
-            key = load_pem_public_key((self.folder / f"{name}.pub").read_bytes())
+            key: Any = load_pem_public_key((self.folder / f"{name}.pub").read_bytes())
             for signature in signatures:
                 try:
                     key.verify(signature, encoded(kind, body))

@@ -47,7 +47,9 @@ def convolved(weights: Weights, x: Any) -> Any:
     """A 3x3 kernel over a 4x4 image, relu, pooling by means, a dense layer."""
     (kernel, b), (out, d) = weights
     image = x.reshape(1, 1, 4, 4)
-    z = jax.lax.conv_general_dilated(image, kernel.reshape(2, 1, 3, 3), (1, 1), "SAME") + b[:2].reshape(1, 2, 1, 1)
+    z = jax.lax.conv_general_dilated(image, jnp.reshape(kernel, (2, 1, 3, 3)), (1, 1), "SAME") + b[:2].reshape(
+        1, 2, 1, 1
+    )
     return jax.nn.relu(z).reshape(2, 2, 2, 2, 2).mean((2, 4)).reshape(-1) @ out + d
 
 
@@ -118,7 +120,7 @@ def certified(kind: str, seed: int) -> Certified:
     subject = Subject(apply, weights, (jax.ShapeDtypeStruct((inputs,), np.float32),), kind)
     ends = [tuple(Fraction(float(x)) for x in end) for end in (lo, hi)]
     threshold = Fraction(round((float(y.min()) - margin) * 2**20), 2**20)
-    prop = Property((Case(*ends, ((Atom(((0, Fraction(1)),), threshold),),)),), "a margin")
+    prop = Property((Case(ends[0], ends[1], ((Atom(((0, Fraction(1)),), threshold),),)),), "a margin")
     payload = proved(LeafSearch if kind in BY_PROGRAMS else input_search, subject, prop, profile="cpu")
     result = checker.check(build.seal(payload))
     assert result.accepted and result.levels == ["real", "float32"]
@@ -180,7 +182,7 @@ def exported(model: Certified, x: np.ndarray, folder: Path) -> np.ndarray:
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
 
 
 def held(kind: str, seed: int, count: int, folder: Path) -> tuple[Counter[str], float]:
