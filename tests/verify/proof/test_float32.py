@@ -111,7 +111,7 @@ def test_what_xla_merges_behind_a_detour_breaks_no_proof(merged):
     prop = Property((Case(point, point, ((Atom(((1, Fraction(1)), (0, Fraction(-1))), Fraction(1, 5)),),)),))
     low, high = np.asarray(jax.jit(lambda x: merged(None, x))(x))
     assert high - low <= 0.2 or jax.default_backend() != "cpu"  # what is proved over the reals does not hold here
-    verdict = decide(asked, prop, timeout=20.0, float32=True).verdict
+    verdict = decide(asked, prop, timeout=60.0, float32=True).verdict
     assert isinstance(verdict, Proved) and verdict.levels == ("real",)
 
 
@@ -119,7 +119,7 @@ def test_a_certificate_cannot_claim_the_level_of_a_model_that_it_cannot_speak_of
     """The checker sees a program; what a compiler makes of the model is known only beside the model."""
     asked, x = subject(reused_sum), tuple(map(Fraction, [2**23 + 8] * 4))
     prop = Property((Case(x, x, ((Atom(((4, Fraction(1)), (0, Fraction(-1))), Fraction(1, 5)),),)),))
-    exact, verdict = exactly(asked), decide(asked, prop, timeout=20.0, float32=True).verdict
+    exact, verdict = exactly(asked), decide(asked, prop, timeout=60.0, float32=True).verdict
     assert isinstance(verdict, Proved) and verdict.levels == ("real",)
     assert ax.check_certificate(verdict.certificate, asked).accepted
     proof, said = verdict.certificate.payload["proof"], describe_property(prop)
@@ -157,7 +157,7 @@ def test_usual_layers_are_spoken_of_and_executions_stay_in_what_is_proved(name):
     lo, hi = (Fraction(1, 2),) * 4, (Fraction(float(c(0.50001))),) * 4
     low = Fraction(float(y.min())) - Fraction(1, 1000)
     prop = Property((Case(lo, hi, ((Atom(((0, Fraction(1)),), low),),)),))
-    decision = decide(asked, prop, timeout=20.0, float32=True)
+    decision = decide(asked, prop, timeout=60.0, float32=True)
     assert obstacle(asked) is None
     assert isinstance(decision.verdict, Proved) and decision.verdict.levels == ("real", "float32"), decision.verdict
     assert float(y.min()) > low
@@ -170,5 +170,5 @@ def test_what_rounding_may_break_is_proved_over_the_real_numbers_alone():
     point = (Fraction(1), Fraction(1), Fraction(0), Fraction(0))
     exact = Fraction(float(third)) * Fraction(3, 2)
     prop = Property((Case(point, point, ((Atom(((0, Fraction(1)),), exact - Fraction(1, 10**9)),),)),))
-    verdict = decide(subject(f), prop, timeout=20.0, float32=True).verdict
+    verdict = decide(subject(f), prop, timeout=60.0, float32=True).verdict
     assert isinstance(verdict, Proved) and verdict.levels == ("real",)
