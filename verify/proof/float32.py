@@ -77,16 +77,19 @@ def _merged(program: Program, known: dict[Var, Any]) -> str | None:
         if program.varying.isdisjoint(eqn.inputs):
             known |= dict(zip(eqn.outputs, eqn.evaluate(*(known[v] for v in eqn.inputs)), strict=True))
 
-    def source(v: Var) -> tuple[Equation | None, bool]:
-        """The equation that a value comes from behind what only moves it, and whether all of these are used once."""
-        alone = uses[v] == 1
-        while v in made and made[v].name in MOVES:
-            moved = [w for w in made[v].inputs if w in program.varying]
-            if len(moved) != 1:
-                return None, alone
-            (v,) = moved
-            alone &= uses[v] == 1
-        return made.get(v), alone
+    def sources(v: Var) -> list[tuple[Equation, bool]]:
+        """Equations that a value, or elements of it, may be taken from directly once a compiler has left out what
+        changes nothing; and whether all between is used once."""
+        found, waiting = dict[Equation, bool](), [(v, uses[v] == 1)]
+        while waiting:
+            v, alone = waiting.pop()
+            if v not in made:
+                continue
+            if passed := _passed(program, made[v], known):
+                waiting += [(w, alone and uses[w] == 1) for w in passed]
+            else:
+                found[made[v]] = alone and found.get(made[v], True)
+        return [*found.items()]
 
     exponentials = Counter[Var]()  # how many are factors of a product or quotient
     factors: dict[Var, float] = {}  # the most that constants multiply a value by, along the chain that it ends
@@ -94,15 +97,19 @@ def _merged(program: Program, known: dict[Var, Any]) -> str | None:
         varying = [v for v in eqn.inputs if v in program.varying]
         if not varying or eqn.name not in ROUNDED:
             continue
-        inner = [source(v) for v in varying]
-        names = [e.name for e, _ in inner if e is not None]
+        inner = [sources(v) for v in varying]
+        names = [e.name for found in inner for e, _ in found]
         if eqn.name in SUMS - {"dot_general", "conv_general_dilated"} and SUMS.intersection(names):
             return "a sum of sums may be taken in one"
         if eqn.name in ("mul", "div", "square", "integer_pow"):
-            held = sum(e.name == "exp" or exponentials[e.output] for e, _ in inner if e is not None)
+            held = sum(
+                max((exponentials[e.output] + (e.name == "exp") for e, _ in found), default=0) for found in inner
+            )
             if held * (1 + (eqn.name in ("square", "integer_pow"))) > 1:
                 return "products of exponentials may be exponentials of sums"
             exponentials[eqn.output] = held
+            if eqn.name == "div" and any(e.name == "exp" and not alone for e, alone in sources(eqn.inputs[1])):
+                return "an exponential that divides may be that of the negative"
         if (eqn.name == "log" and {"exp", "add", "sqrt", "rsqrt", "square", "integer_pow"}.intersection(names)) or (
             eqn.name == "exp" and "log" in names
         ):
@@ -111,19 +118,39 @@ def _merged(program: Program, known: dict[Var, Any]) -> str | None:
             return "quotients of quotients may be taken in one"
         if len(varying) == 2:
             continue
-        ((before, alone),) = inner
         if eqn.name in ("mul", "div"):
-            factors[eqn.output] = _factor(eqn, known)
-            if before is not None and before.output in factors:
-                factors[eqn.output] *= factors[before.output]
-                if not alone:
-                    return "factors in a row may be multiplied first"
+            before = [(e, alone) for e, alone in inner[0] if e.output in factors]
+            factors[eqn.output] = _factor(eqn, known) * max((factors[e.output] for e, _ in before), default=1.0)
+            if not all(alone for _, alone in before):
+                return "factors in a row may be multiplied first"
             if factors[eqn.output] > LARGEST:
                 return "constants may multiply to what is no float32 number"
-        if eqn.name in ADDS and before is not None and before.name in ADDS and not alone:
-            if not program.varying.issuperset(before.inputs):
+        if eqn.name in ADDS:
+            before = [(e, alone) for e, alone in inner[0] if e.name in ADDS]
+            if not all(alone or program.varying.issuperset(e.inputs) for e, alone in before):
                 return "terms in a row may be added first"
     return None
+
+
+def _passed(program: Program, eqn: Equation, known: dict[Var, Any]) -> list[Var]:
+    """The varying inputs of which an equation's value may be nothing but a copy, as a compiler may find out: those of
+    what moves elements, adds 0, multiplies by 1, sums or compares one number, chooses between equal ones."""
+    varying = [v for v in eqn.inputs if v in program.varying and np.dtype(v.dtype).kind == "f"]
+    fixed = [np.asarray(known[v]) for v in eqn.inputs if v in known]
+    if eqn.name in MOVES | {"abs", "reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min"}:
+        return varying
+    if eqn.name == "select_n":
+        return varying if eqn.inputs[0] not in program.varying or len({*varying}) == 1 else []
+    if eqn.name in ("max", "min", "clamp"):
+        return varying if len({*varying}) == 1 and not any(np.isfinite(x).any() for x in fixed) else []
+    if eqn.name in ("reduce_sum", "reduce_window_sum", "cumsum"):
+        return varying if varying and varying[0].size == eqn.output.size else []
+    if eqn.name == "dot_general":
+        ((summed, _), _) = eqn.params["dimension_numbers"]
+        return varying if all(eqn.inputs[0].shape[d] == 1 for d in summed) else []
+    neutral = {"add": 0, "add_any": 0, "sub": 0, "mul": 1, "div": 1}.get(eqn.name)
+    one = neutral is not None and len(varying) == 1 and any(bool((x == neutral).all()) for x in fixed)
+    return varying if one and not (eqn.name == "div" and eqn.inputs[1] in varying) else []
 
 
 def _factor(eqn: Equation, known: dict[Var, Any]) -> float:
