@@ -190,15 +190,15 @@ def line(op: str, l: int, u: int, above: bool) -> tuple[int, int]:
         s = (values[j] - values[i]) // max(points[j] - points[i], 1)
         rests = [v - s * z for v, z in zip(values, points, strict=True)]
         found = min(i, j, *range(i, j), key=rests.__getitem__)
-    # Where |f''| <= 2^-flat, what is left between points w apart is at most 2^-flat w^2 / 8 less than at one of them.
-    least = min(rests) - (widest * widest >> (3 + flat)) - 1
+    least = min(rests) - (widest * widest >> (3 + flat)) - 1  # |f''| <= 2^-flat; w^2 |f''| / 8 less between points
     return (sign * s, sign * least) if widest < 1 << G else (0, -sign * one)
 def extent(op: str, l: int, u: int, bits: int) -> tuple[int, int]:
     """Bounds of sin or cos on [l, u], all at 2^-bits."""
+    if l == u:
+        return FUNCTIONS[op](l, bits)
     low, high = l >> (bits - G), -(-u >> (bits - G))
-    (s, t), (above, most) = line(op, low, high, False), line(op, low, high, True)
-    t, most = min(s * low, s * high) + t, max(above * low, above * high) + most
-    return FUNCTIONS[op](l, bits) if l == u else (t << bits >> H, -(-(most << bits) >> H))
+    (s, t), (a, b) = line(op, low, high, False), line(op, low, high, True)
+    return (min(s * low, s * high) + t) << bits >> H, -(-(max(a * low, a * high) + b) << bits >> H)
 def outward(a: Vector, bits: int) -> Vector:
     lo, hi, den = a
     return [(x << bits) // den for x in lo], [-((-x << bits) // den) for x in hi], 1 << bits

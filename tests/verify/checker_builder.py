@@ -12,6 +12,7 @@ from typing import Any
 
 import mpmath
 import numpy as np
+from scipy import special
 
 CHECKER = Path(__file__).resolve().parents[2] / "verify" / "checker.py"
 
@@ -225,6 +226,7 @@ def evaluate_all(
     values: list[list[Any]] = []
     smooth = {"tanh": mpmath.tanh, "exp": mpmath.exp, "sqrt": mpmath.sqrt, "reciprocal": lambda z: 1 / z,
               "square": lambda z: z * z}  # fmt: skip
+    smooth |= {"log": mpmath.log, "erf": mpmath.erf, "sin": mpmath.sin, "cos": mpmath.cos}
     smooth["logistic"] = lambda z: 1 / (1 + mpmath.exp(-z))
 
     def precise(z: Any) -> Any:
@@ -283,7 +285,7 @@ def evaluate_all(
                 out = [product(part, v) for part, v in zip(parts, args[1], strict=True)]
             else:
                 fits(len(of) == 1)
-                fits(op not in ("sqrt", "reciprocal") or all(z >= (op != "sqrt") * 1e-300 for z in args[0]))
+                fits(op not in ("sqrt", "reciprocal", "log") or all(z >= (op != "sqrt") * 1e-300 for z in args[0]))
                 plain = {"neg": lambda a: -a, "relu": lambda a: max(a, 0 * a)}
                 out = [plain[op](a) if op in plain else smooth[op](precise(a)) for a in args[0]]
             values.append(out)
@@ -311,7 +313,8 @@ def evaluate_many(nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], p
     values: list[np.ndarray] = []
     relu, logistic = (lambda z: np.maximum(z, 0)), (lambda z: 1 / (1 + np.exp(-z)))
     table = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "relu": relu}
-    table |= {"tanh": np.tanh, "logistic": logistic, "exp": np.exp, "sqrt": np.sqrt}
+    table |= {"tanh": np.tanh, "logistic": logistic, "exp": np.exp, "sqrt": np.sqrt, "log": np.log}
+    table |= {"sin": np.sin, "cos": np.cos, "erf": special.erf}
     table |= {"square": np.square, "reciprocal": np.reciprocal, "gate": lambda g, v: np.where(g > 0, v, 0.0)}
     for node in nodes:
         op, args = node["op"], [values[k] for k in node.get("of", [])]
@@ -385,9 +388,13 @@ def conv_program(rng: np.random.Generator) -> tuple[list[dict[str, Any]], dict[s
 
 
 def random_program(
-    rng: np.random.Generator, smooth: bool = False, length: int = 10, scale: float = 1.0
+    rng: np.random.Generator, smooth: bool = False, length: int = 10, scale: float = 1.0, waves: bool = True
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """A program of random operations on small vectors; the last node depends on the input. At most three products."""
+    """A program of random operations on small vectors; the last node depends on the input. At most three products.
+
+    Args:
+        smooth: whether curves are among them. waves: whether sin and cos are, too.
+    """
     nodes: list[dict[str, Any]] = [{"op": "input", "size": int(rng.integers(1, 5))}]
     sizes, constant, tensors = [nodes[0]["size"]], [False], {}
     floats = lambda *shape: (rng.normal(size=shape) * scale).astype(np.float32)
@@ -415,6 +422,7 @@ def random_program(
 
     last, ops = 0, ["matmul", "view", "take", "concat", "add", "sub", "mul", "div", "neg", "relu", "relu", "relu"]
     ops += ["product", "gate", "gate"] + ["tanh", "logistic", "exp", "square", "reciprocal", "sqrt"] * smooth
+    ops += ["log", "erf"] * smooth + ["sin", "cos"] * (smooth and waves)
     products = 0
     for _ in range(length):
         op, size = str(rng.choice(ops)), sizes[last]
@@ -450,9 +458,9 @@ def random_program(
             other = int(rng.choice(varying if op == "product" or rng.random() < 0.7 else others))
             of = [last, other] if constant[other] or rng.random() < 0.5 else [other, last]
             last, products = push({"op": "mul" if op == "product" else op, "of": of}, size), products + (op != "gate")
-        elif op in ("reciprocal", "sqrt"):
+        elif op in ("reciprocal", "sqrt", "log"):
             last = push({"op": str(rng.choice(["square", "relu"])), "of": [last]}, size)
-            if op == "reciprocal" or rng.random() < 0.5:
+            if op != "sqrt" or rng.random() < 0.5:
                 last = push({"op": "add", "of": [last, known(size, positive=True)]}, size)
             last = push({"op": op, "of": [last]}, size)
         elif op in ("mul", "div"):

@@ -13,9 +13,10 @@ import checker_builder as build
 import mpmath
 import numpy as np
 
-HALF_ULPS = {"exp": 3, "logistic": 5, "tanh": 10, "sqrt": 2, "reciprocal": 4, "div": 4}  # of profile "cpu"
+HALF_ULPS = {"exp": 3, "log": 3, "logistic": 5, "tanh": 10, "erf": 14, "sqrt": 2, "reciprocal": 4,
+             "div": 4}  # of profile "cpu"  # fmt: skip
 TINY = Fraction(1, 2**126)
-FUNCTIONS = {"tanh": mpmath.tanh, "exp": mpmath.exp, "sqrt": mpmath.sqrt,
+FUNCTIONS = {"tanh": mpmath.tanh, "exp": mpmath.exp, "sqrt": mpmath.sqrt, "log": mpmath.log, "erf": mpmath.erf,
              "logistic": lambda z: 1 / (1 + mpmath.exp(-z))}  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from axiom_jax.verification.proof.certificate import (
     tree_proof,
 )
 from axiom_jax.verification.proof.compiled import hindrance
-from axiom_jax.verification.proof.exact import exactly
+from axiom_jax.verification.proof.exact import exactly, replayed
 from axiom_jax.verification.proof.float32 import PROFILE
 from axiom_jax.verification.properties.scope import Budget
 from axiom_jax.verification.property import Property
@@ -181,6 +181,8 @@ class ByBounds:
             rounded: whether margins leave room for rounding.
         """
         exact, deadline = exactly(self.subject), time.monotonic() + seconds
+        if replayed(self.subject, prop) is not None:
+            return None
         tried = PROFILE if rounded and self.network == "model" and hindrance(self.subject) is None else ""
         for profile in dict.fromkeys((tried, "")):
             written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {}, profile)
