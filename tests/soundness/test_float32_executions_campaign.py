@@ -197,7 +197,8 @@ def held(kind: str, seed: int, count: int, folder: Path) -> tuple[Counter[str], 
     return made, least
 
 
-@pytest.mark.parametrize("kind", ["relu", "residual"])
+@pytest.mark.sweep(2)
+@pytest.mark.parametrize("kind", ["residual", "relu"])
 def test_executions_keep_to_what_was_proved(kind: str, tmp_path: Path) -> None:
     made, least = held(kind, 1, 30, tmp_path)
     assert made["batches"] > 60 and made["by onnxruntime"] > 60 and 0 < least < 1

@@ -88,6 +88,7 @@ def campaign(name: str, make: Make, count: int, every: int) -> Counter[str]:
     return found + Counter({"mutants": sum(seen.values()), "refused": sum(killed.values())})
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", ALWAYS)
 def test_no_mutant_is_accepted_whose_claim_is_false(name: str) -> None:
     with mpmath.workdps(60):

@@ -45,6 +45,7 @@ def test_what_may_be_no_number_is_not_left_out(name):
             exact.network.evaluate([Fraction(point)])
 
 
+@pytest.mark.slow
 def test_the_theorem_about_a_softmax_needs_logits_that_are_numbers():
     (item,) = ax.verify(PARTIAL["a shift of softmax"][0], ax.Bounded(0, 1), region=ax.Box([-3], [-2]), mode="quick")
     assert item.verdict != "proved", item.certificate
@@ -70,6 +71,7 @@ def test_inputs_of_other_types_are_not_certified(dtype):
     assert "type" in str(exactly(subject).missing)
 
 
+@pytest.mark.slow
 def test_powers_of_two_are_not_certified_as_powers_of_a_rounded_number():
     (item,) = ax.verify(jnp.exp2, ax.Bounded("1024.00001", 2000), region=ax.Box([10], [10]), mode="quick")
     assert item.verdict != "proved"

@@ -50,6 +50,7 @@ ORDINARY = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", ORDINARY)
 def test_ordinary_nets_are_kept_by_default(name):
     apply, params, spec = ORDINARY[name]
@@ -298,6 +299,7 @@ MOVES = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", MOVES)
 def test_what_is_moved_lands_where_jax_puts_it(name):
     (found,) = Meaning(lowered(lambda: MOVES[name](jnp.asarray(PLACES)))).outputs()
@@ -313,6 +315,7 @@ CONVOLUTIONS = [
 ]
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("options", CONVOLUTIONS)
 @pytest.mark.parametrize("numbers", [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"), ("CNHW", "WIHO", "HNWC")])
 def test_a_convolution_is_its_sums_of_products(options, numbers):

@@ -106,6 +106,7 @@ def test_what_a_compiler_merges_is_not_spoken_of(said):
     assert said in str(obstacle(subject(REFUSED[said])))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("merged", [sum_in_a_list, sum_times_one, sum_chosen, sum_of_one])
 def test_what_xla_merges_behind_a_detour_breaks_no_proof(merged):
     """Of a = x − 2^23 at x = 2^23 + 8, a + 0.25 − relu(a) is 0.25; where constants are added first it is 0."""
@@ -173,6 +174,7 @@ def test_executions_of_usual_layers_stay_in_what_is_proved(name):
     assert float(y.min()) > low
 
 
+@pytest.mark.slow
 def test_what_rounding_may_break_is_proved_over_the_real_numbers_alone():
     """A margin of 1e-9 at a point: more than nothing over the reals, less than rounding."""
     third = c(1 / 3)
