@@ -102,6 +102,7 @@ def _tensors(tensors: dict[str, Any]) -> Facts:
 def _certificate(content: bytes, file: str) -> Facts:
     from axiom_jax.verification.proof.certificate import Certificate, certificate_of
     from axiom_jax.verification.proof.envelope import is_envelope
+    from axiom_jax.verification.spec.vnnlib2_meaning import KEY
 
     if is_envelope(content):
         return _signed(content, file)
@@ -115,8 +116,8 @@ def _certificate(content: bytes, file: str) -> Facts:
         return {
             "claim": certificate.claim, "text": certificate.text, "levels": payload["levels"], "digest": stated,
             "model": {"name": model["name"], "source": model["source"], "tensors": len(model["tensors"])},
-            "cases": len(payload["property"]["cases"]), "proof": payload["proof"]["kind"], "meta": payload["meta"],
-            "checked": False,
+            "cases": len(payload["property"]["cases"]), "proof": payload["proof"]["kind"],
+            "meta": {key: value for key, value in payload["meta"].items() if key != KEY}, "checked": False,
         }  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise AxiomError("The certificate lacks a part.", at=file, got=str(error)[:120],

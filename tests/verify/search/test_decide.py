@@ -177,14 +177,14 @@ def test_what_cannot_be_stopped_is_left_behind_at_the_deadline():
 def test_ctrl_c_while_a_batch_takes_long_is_answered_at_once():
     def interrupt(stage, bound, boxes, left):
         if stage == "search" and not gate.is_set():
+            pressed.append(time.monotonic())
             _thread.interrupt_main()  # as a signal does; the search is in another thread
             gate.wait(20)
 
-    gate, params = threading.Event(), draw(3, hidden=32)
+    gate, params, pressed = threading.Event(), draw(3, hidden=32), list[float]()
     prop = below(Fraction(smallest(params)) - Fraction(1, 20))
-    start = time.monotonic()
-    decision = decide(Subject(network, params, SPECS), prop, timeout=60, progress=interrupt)
-    assert time.monotonic() - start < 30
+    decision = decide(Subject(network, params, SPECS), prop, timeout=300, progress=interrupt)
+    assert time.monotonic() - pressed[-1] < 20
     assert isinstance(decision.verdict, Unknown) and decision.verdict.reason.startswith("interrupted: ")
     assert decision.bound is not None and decision.boxes > 0
     assert compiles()
@@ -199,7 +199,7 @@ def test_a_point_that_there_is_no_time_to_judge_is_not_lost_silently():
     def curved(weights, x):
         y = x.sum() * weights
         for _ in range(16):
-            y = jnp.tanh(y)
+            y = jnp.tanh(y + 0.3)  # so that no point is an easy one
         return y.mean(keepdims=True)
 
     inputs = (jax.ShapeDtypeStruct((16,), np.float32),)
