@@ -1,7 +1,7 @@
 """A training run with everything that has to survive a kill; started by the tests in a process of its own.
 
 `python runs_program.py FOLDER OUT`: trains with checkpoints in FOLDER, resuming what is there, and writes the final
-parameters to OUT, in place at once.
+parameters to OUT, in place at once, and the history beside it.
 """
 
 import os
@@ -43,5 +43,7 @@ if __name__ == "__main__":
     print("ready", flush=True)
     result = train(Path(sys.argv[1]))
     out = Path(sys.argv[2])
+    said = {"steps": result.steps, "history": [{**row, "seconds": 0} for row in result.history]}
+    out.with_suffix(".txt").write_text(repr(said), encoding="utf-8")
     np.save(out.with_suffix(".part.npy"), flat(result.model.params))
     os.replace(out.with_suffix(".part.npy"), out)
