@@ -180,11 +180,12 @@ def _conclude(
     if differs := replayed(court.question.subject, court.question.property):
         return replace(decision, verdict=Claimed(None, differs))
     tell("check", decision.bound, search.boxes, 0)
-    spent, repairs, profile = 0.0, 0, court.profile if check else ""
-    first = search.proof()
+    began, repairs = time.monotonic(), 0
+    profile = court.profile if check else ""  # compiles the model, for level float32
+    spent = time.monotonic() - began
+    found = first = search.proof()
     with tempfile.TemporaryDirectory() as folder:
         while True:
-            found = first if search.open else search.proof()
             if isinstance(found, str):
                 return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {found}"))
             proof = court.certificate("holds", found, profile)
@@ -202,16 +203,17 @@ def _conclude(
                     target = save_certificate(proof, path or Path(folder, "proof.cert"))
                 spent += time.monotonic() - began
             final = not profile and (last or search.open > 0)  # what the fast check refuses may still be accepted
-            if checked is None or not checked.failed or final:
+            judged = checked is None or not checked.failed or final
+            if checked is None or judged:
                 checked = run_checker(target, check_timeout - spent)
                 spent += checked.seconds
             decision = replace(decision, check_seconds=spent)
             if checked.accepted:
                 return replace(decision, verdict=Proved(proof, checked.levels))
             if checked.failed and not last and not search.open and _split_further(court, search, checked, deadline):
-                repairs += 1
-            elif profile and not checked.timed_out:
-                profile, repairs = "", 0
+                repairs, found = repairs + 1, search.proof()
+            elif (profile and not checked.timed_out) or not judged:  # at last the checker decides, not the fast check
+                repairs, profile, found = 0 if profile else REPAIRS, "", first if search.open else found
             else:
                 return replace(decision, verdict=Claimed(proof, f"the checker did not accept: {checked.reason}"))
 
