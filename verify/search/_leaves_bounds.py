@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from axiom_jax.verification.search._leaves_affine import Network, Unit
-from axiom_jax.verification.search._leaves_relaxed import OPTIMAL, Relaxed
+from axiom_jax.verification.search._leaves_relaxed import OPTIMAL, Placed, Relaxed
 from axiom_jax.verification.search.subproblem import Subproblem
 
 Score = tuple[float, int, int, float]  # how much a split promises, its site and neuron, and where it is cut
@@ -40,7 +40,7 @@ class Refutation:
 
 
 def refutation_of(
-    relaxed: Relaxed, margins: Any, atoms: Sequence[int], result: Any, named: np.ndarray
+    relaxed: Placed, margins: Any, atoms: Sequence[int], result: Any, named: np.ndarray
 ) -> tuple[Refutation, np.ndarray, list[Score]]:
     """Duals as multipliers with the bound that they give, its linear function, and neurons worth splitting."""
     ineq = -result.ineqlin.marginals
@@ -54,7 +54,7 @@ def refutation_of(
     return replace(found, bound=bound), row, _scores(relaxed, margins, atoms, slopes, result.x)
 
 
-def _slopes(relaxed: Relaxed, result: Any, ineq: np.ndarray) -> dict[int, np.ndarray]:
+def _slopes(relaxed: Placed, result: Any, ineq: np.ndarray) -> dict[int, np.ndarray]:
     """Slopes of the lower lines from the duals of y ≥ 0 and y ≥ z."""
     slopes: dict[int, np.ndarray] = {}
     for unit, (neurons, on_z) in zip(relaxed.network.units, relaxed.flat, strict=True):
@@ -72,7 +72,7 @@ def _slopes(relaxed: Relaxed, result: Any, ineq: np.ndarray) -> dict[int, np.nda
 
 
 def _scores(
-    relaxed: Relaxed, margins: Any, atoms: Sequence[int], slopes: dict[int, np.ndarray], x: np.ndarray
+    relaxed: Placed, margins: Any, atoms: Sequence[int], slopes: dict[int, np.ndarray], x: np.ndarray
 ) -> list[Score]:
     """Unstable relus by what their chords give away at the minimiser, summed over the atoms.
 
@@ -99,7 +99,7 @@ def _scores(
     return sorted(scores, reverse=True)[:MOST]
 
 
-def _jumps(relaxed: Relaxed, unit: Unit, neurons: np.ndarray, factor: np.ndarray, columns: np.ndarray) -> list[Score]:
+def _jumps(relaxed: Placed, unit: Unit, neurons: np.ndarray, factor: np.ndarray, columns: np.ndarray) -> list[Score]:
     """Gates that are neither open nor shut, cut next to their jump: what is left around it is a thin slab.
 
     At the jump itself anything between counts, so that no split there would settle it.
@@ -128,7 +128,7 @@ def _jumps(relaxed: Relaxed, unit: Unit, neurons: np.ndarray, factor: np.ndarray
     return found
 
 
-def _betas(relaxed: Relaxed, result: Any, ineq: np.ndarray) -> np.ndarray:
+def _betas(relaxed: Placed, result: Any, ineq: np.ndarray) -> np.ndarray:
     found = np.zeros(len(relaxed.held))
     for number, (where, place) in enumerate(relaxed.held):
         match where:
@@ -143,15 +143,25 @@ def _betas(relaxed: Relaxed, result: Any, ineq: np.ndarray) -> np.ndarray:
 
 def emptiness(relaxed: Relaxed, deadline: float) -> Refutation | None:
     """Multipliers that show a part to be empty, from the least violation of its splits."""
-    part, network = relaxed.part, relaxed.network
     result = relaxed.least_violation(deadline - time.monotonic())
     if result.status != OPTIMAL:
         return None
     ineq = -result.ineqlin.marginals
-    slopes = _slopes(relaxed, result, ineq)
     held = [k for k, (where, _) in enumerate(relaxed.held) if where != "looser"]
-    betas = np.zeros(len(part.splits))
+    betas = np.zeros(len(relaxed.part.splits))
     betas[held] = np.maximum(ineq[len(ineq) - len(held) :], 0)
+    return _empty(relaxed, _slopes(relaxed, result, ineq), betas)
+
+
+def emptiness_by_ray(placed: Placed, ray: Any) -> Refutation | None:
+    """Multipliers that show a part to be empty, from a ray of the dual program (Farkas' lemma)."""
+    ineq = -ray.ineqlin.marginals
+    betas = _betas(placed, ray, ineq)
+    return _empty(placed, _slopes(placed, ray, ineq), betas / betas.sum()) if betas.sum() > TINY else None
+
+
+def _empty(placed: Placed, slopes: dict[int, np.ndarray], betas: np.ndarray) -> Refutation | None:
+    part, network = placed.part, placed.network
     weights = np.zeros(network.margins(part.case).matrix.shape[0])
     found = Refutation(-np.inf, weights, slopes, betas)
     bound, _ = evaluate(network, part, found)
@@ -175,15 +185,15 @@ def lagrangian(network: Network, part: Subproblem, refutation: Refutation) -> tu
     margins = network.margins(part.case)
     row = margins.matrix.T @ refutation.weights
     constant = np.array([refutation.weights @ margins.offset])
-    by_site: dict[int, list[int]] = {}
+    by_site: dict[int, np.ndarray] = {}
     for number in np.flatnonzero(refutation.betas > 0).tolist():
-        by_site.setdefault(part.splits[number].site, []).append(number)
-    for site, numbers in by_site.items():
-        affine, chosen = network.sites[site], [part.splits[n] for n in numbers]
-        neurons = [s.neuron for s in chosen]
-        factors = np.array([-s.sign for s in chosen]) * refutation.betas[numbers]
-        row += affine.matrix[neurons].T @ factors
-        constant += factors @ (affine.offset[neurons] - np.array([s.at for s in chosen]))
+        site, neuron, at, sign = part.splits[number]
+        factors = by_site.setdefault(site, np.zeros(len(network.sites[site].offset)))
+        factors[neuron] -= sign * refutation.betas[number]
+        constant += sign * refutation.betas[number] * at
+    for site, factors in by_site.items():
+        network.sites[site].add_to(row[None], factors[None])
+        constant += factors @ network.sites[site].offset
     return row, constant
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from axiom_jax.verification.search._leaves_affine import Network, atoms_of, obstacle
-from axiom_jax.verification.search._leaves_bounds import Refutation, Score, emptiness, refutation_of
+from axiom_jax.verification.search._leaves_bounds import Refutation, Score, emptiness, emptiness_by_ray, refutation_of
+from axiom_jax.verification.search._leaves_kept import Kept
 from axiom_jax.verification.search._leaves_relaxed import INFEASIBLE, OPTIMAL, Relaxed
 from axiom_jax.verification.search.margins import Question
 from axiom_jax.verification.search.subproblem import Subproblem
@@ -15,6 +16,7 @@ from axiom_jax.verification.search.tree import Multipliers
 
 _networks: list[tuple[Question, Network]] = []  # the latest few
 KEPT = 4
+EMPTY = 1e-6  # below which bound a ray's word is not taken
 
 
 @dataclass(frozen=True)
@@ -71,34 +73,52 @@ def piecewise_linear(question: Question) -> bool:
     return obstacle(question.plan) is None
 
 
-def solved(network: Network, part: Subproblem, deadline: float, refuted: dict[int, Refutation]) -> Leaf:
-    """Bound a part by a linear program a disjunct, sparing those that are refuted already."""
+def solved(
+    network: Network, part: Subproblem, deadline: float, refuted: dict[int, Refutation], kept: Kept | None = None
+) -> Leaf:
+    """Bound a part by a linear program a disjunct, sparing those that are refuted already.
+
+    Args:
+        kept: the program of the whole case, where the part is that but for splits; None: one of its own is written.
+    """
     question = network.question
     disjuncts = atoms_of(question, part.case)
     margins = network.margins(part.case)
-    relaxed = Relaxed(network, part)
+    if kept is not None and not kept.takes(part.splits):
+        kept = None
+    placed = Relaxed(network, part) if kept is None else kept.placed(part)
     found: list[Refutation | None] = []
     worst, point, scores, row = np.inf, None, [], None
     for number, atoms in enumerate(disjuncts):
         if number in refuted:
             found.append(refuted[number])
             continue
-        result, named = relaxed.least(margins, atoms, deadline - time.monotonic())
+        seconds = deadline - time.monotonic()
+        if isinstance(placed, Relaxed):
+            result, named = placed.least(margins, atoms, seconds)
+        else:
+            assert kept is not None
+            result, named = kept.least(part.splits, atoms, seconds)
+            if result.status not in (OPTIMAL, INFEASIBLE) and time.monotonic() < deadline:
+                return solved(network, part, deadline, refuted)
         if result.status == OPTIMAL:
-            refutation, on_inputs, promising = refutation_of(relaxed, margins, atoms, result, named)
+            refutation, on_inputs, promising = refutation_of(placed, margins, atoms, result, named)
             if refutation.bound < worst:
                 worst, row, scores = refutation.bound, on_inputs, promising
                 point = np.clip(result.x[: network.inputs], part.lo, part.hi)
             found.append(refutation)
         elif result.status == INFEASIBLE:
-            empty = emptiness(relaxed, deadline)
+            ray = None if kept is None else kept.ray()
+            empty = None if ray is None else emptiness_by_ray(placed, ray)
+            if empty is None or empty.bound <= EMPTY:
+                empty = emptiness(placed if isinstance(placed, Relaxed) else Relaxed(network, part), deadline)
             found = [refuted.get(k, empty) for k in range(len(disjuncts))]
             bound = empty.bound if empty is not None and empty.bound > 0 else np.inf
-            return _leaf(found, bound, relaxed.exact, disjuncts, part, None, None, ())
+            return _leaf(found, bound, placed.exact, disjuncts, part, None, None, ())
         else:
             found.append(None)
             worst = -np.inf
-    return _leaf(found, worst, relaxed.exact, disjuncts, part, point, row, scores)
+    return _leaf(found, worst, placed.exact, disjuncts, part, point, row, scores)
 
 
 def _leaf(

@@ -57,7 +57,30 @@ class _Rows:
         return sp.csc_matrix((data, (rows, cols)), shape=(self.count, columns)), np.concatenate(self.right)
 
 
-class Relaxed:
+@dataclass
+class Placed:
+    """Where the neurons and splits of a part lie in a linear program.
+
+    Args:
+        network: the affine maps. part: the part; its boxes are clipped by its splits already.
+        boxes: the same, flat. open: by unit, which neurons are not settled.
+        flat: by unit, open neurons and their rows of y ≥ z. held: by split, what says so: a bound of a column, a row.
+    """
+
+    network: Network
+    part: Subproblem
+    boxes: Boxes
+    open: list[np.ndarray]
+    flat: list[tuple[np.ndarray, np.ndarray]]
+    held: list[tuple[str, int]]
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is relaxed."""
+        return not any(o.any() for o in self.open)
+
+
+class Relaxed(Placed):
     """The rows of a part that do not depend on the atoms.
 
     Args:
@@ -65,23 +88,17 @@ class Relaxed:
     """
 
     def __init__(self, network: Network, part: Subproblem):
-        self.network, self.part = network, part
-        self.boxes: Boxes = {s: (lo.ravel(), hi.ravel()) for s, (lo, hi) in part.boxes.items()}
-        self.open = phases(network, self.boxes)
+        boxes: Boxes = {s: (lo.ravel(), hi.ravel()) for s, (lo, hi) in part.boxes.items()}
+        super().__init__(network, part, boxes, phases(network, boxes), [], [])
         self.equal, self.below = _Rows(), _Rows()
         self.columns = network.columns
         self.lower, self.upper = [np.full(network.columns, -np.inf)], [np.full(network.columns, np.inf)]
         self.lower[0][: network.inputs], self.upper[0][: network.inputs] = part.lo, part.hi
         self.named: dict[tuple[int, int], int] = {}  # column that equals a neuron's value
-        self.flat: list[tuple[np.ndarray, np.ndarray]] = []  # by unit: open neurons, rows of y ≥ z
+        self.chords: list[np.ndarray] = []  # by unit: rows of the chords of open relus
         for unit, open_ in zip(network.units, self.open, strict=True):
             self._gate(unit, open_) if unit.decides >= 0 else self._relu(unit, open_)
         self._splits()
-
-    @property
-    def exact(self) -> bool:
-        """Whether nothing is relaxed."""
-        return not any(o.any() for o in self.open)
 
     def _value(self, site: int, neurons: np.ndarray) -> np.ndarray:
         """New columns equal to the values of some neurons of a site."""
@@ -108,13 +125,14 @@ class Relaxed:
         self.lower[0][y[neurons]] = 0.0
         slope = u[neurons] / (u[neurons] - l[neurons])
         on_z = self.below.add(np.zeros(len(z)), (z, 1.0), (y[neurons], -1.0))
-        self.below.add(-slope * l[neurons], (y[neurons], 1.0), (z, -slope))
+        self.chords.append(self.below.add(-slope * l[neurons], (y[neurons], 1.0), (z, -slope)))
         self.flat.append((neurons, on_z))
 
     def _gate(self, unit: Any, open_: np.ndarray) -> None:
         below, below_at_0, above, above_at_0 = self.network.lines(unit, self.boxes)
         y = unit.start + np.arange(unit.size)
         self.flat.append((np.zeros(0, int), np.zeros(0, int)))
+        self.chords.append(np.zeros(0, int))
         if unit.site < 0:
             self.lower[0][y], self.upper[0][y] = below_at_0, above_at_0
             return
@@ -129,7 +147,6 @@ class Relaxed:
 
     def _splits(self) -> None:
         """Every split as a bound of a column, or as a row; `held` says where each one is."""
-        self.held: list[tuple[str, int]] = []
         tightest: dict[tuple[int, int, int], tuple[float, int]] = {}
         for number, (site, neuron, at, sign) in enumerate(self.part.splits):
             key = site, neuron, sign

@@ -17,6 +17,7 @@ from axiom_jax.verification.proof.emit import neuron_tree
 from axiom_jax.verification.search._leaves_affine import atoms_of
 from axiom_jax.verification.search._leaves_bounds import Score
 from axiom_jax.verification.search._leaves_conflicts import Blamed, Conflicts
+from axiom_jax.verification.search._leaves_kept import Kept, keeps
 from axiom_jax.verification.search._leaves_mixed import INFEASIBLE, Mixed
 from axiom_jax.verification.search._leaves_part import Leaf as Leaf
 from axiom_jax.verification.search._leaves_part import network_of, solved, together
@@ -100,6 +101,7 @@ class LeafSearch:
         self.pool: list[_Part] = []
         self._roots: dict[int, Subproblem] = {}
         self._conflicts: dict[int, Conflicts] = {}
+        self._programs: dict[int, Kept] = {}  # by case
         self._blamed: dict[int, frozenset[Split]] = {}  # by closed node whose sibling is open: splits it needs
         for case in reversed(range(len(question.lo))):
             self.pool.append(_Part((case,), Subproblem(case, question.lo[case], question.hi[case], {}), -np.inf))
@@ -153,7 +155,7 @@ class LeafSearch:
             if self._known(part):
                 continue
             refuted = {k: refutation for k, (refutation, _) in part.refuted.items()}
-            leaf = solved(self.network, part.sub, deadline, refuted)
+            leaf = solved(self.network, part.sub, deadline, refuted, self._kept(part))
             if leaf.bound == -np.inf and leaf.point is None:
                 return "time"
             self.boxes += 1
@@ -164,6 +166,15 @@ class LeafSearch:
             if progress:
                 progress(self)
         return self._ended("stuck" if self.ties else "closed")
+
+    def _kept(self, part: _Part) -> Kept | None:
+        """The solver's program of a part's case; None where a program of its own is needed."""
+        case = part.sub.case
+        if not part.whole or not keeps(self.network):
+            return None
+        if case not in self._programs:
+            self._programs[case] = Kept(self.network, self.root(case), self.network.margins(case))
+        return self._programs[case]
 
     def _ended(self, outcome: str) -> str:
         if self._mixed is not None:

@@ -18,7 +18,9 @@ from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.search._leaves_affine import Network, atoms_of
 from axiom_jax.verification.search._leaves_bounds import Refutation, evaluate
+from axiom_jax.verification.search._leaves_kept import Kept
 from axiom_jax.verification.search._leaves_mixed import INFEASIBLE
+from axiom_jax.verification.search._leaves_part import solved
 from axiom_jax.verification.search._leaves_relaxed import Relaxed
 from axiom_jax.verification.search.leaves import LeafSearch, network_of, piecewise_linear, solve
 from axiom_jax.verification.search.margins import Subject, pose
@@ -164,6 +166,53 @@ def test_an_empty_part_is_shown_by_its_splits_alone():
     leaf = solve(question, 0, part_of(question, splits), time.monotonic() + FAR)
     assert leaf.bound > 0 and leaf.point is None and leaf.multipliers is not None
     assert np.all(leaf.multipliers.weights == 0) and np.all(leaf.multipliers.betas > 0)
+
+
+@given(st.integers(0, 10**6))
+def test_a_program_that_is_kept_says_of_part_after_part_what_a_fresh_one_says(seed):
+    """Wherever the part before lay, the bound is that of the same linear program, and empty parts are shown empty."""
+    question = asked(network, draw(seed, 2, 4, 3, 2), 2, [[(0, 0)], [(0, 0), (1, 0.5)]])
+    net, whole = network_of(question), part_of(question)
+    generator = np.random.default_rng(seed)
+    kept = Kept(net, whole, net.margins(0))
+    for _ in range(6):
+        chosen = generator.permutation(7)[: generator.integers(8)]
+        signs = {neuron: int(generator.choice([-1, 1])) for neuron in chosen}
+        places = [(0, n) if n < 4 else (1, n - 4) for n in signs]
+        splits = [Split(site, int(n), 0.0, s) for (site, n), s in zip(places, signs.values(), strict=True)]
+        splits = [s for s in splits if kept.takes([s])]
+        part = part_of(question, splits)
+        fresh = Relaxed(net, part)
+        for disjunct in atoms_of(question, 0):
+            again, least = (program[0] for program in (kept.least(splits, disjunct, 60.0),
+                                                       fresh.least(net.margins(0), disjunct, 60.0)))  # fmt: skip
+            assert again.status == least.status
+            assert again.status == INFEASIBLE or again.x[-1] == pytest.approx(least.x[-1], abs=1e-6)
+        leaf = solved(net, part, time.monotonic() + FAR, {}, kept)
+        if leaf.point is None:
+            assert leaf.bound > 0 and all(r is not None and not r.weights.any() for r in leaf.refutations)
+        elif len(leaf.refutations) == 2:
+            optima = [kept.least(splits, disjunct, 60.0)[0].x[-1] for disjunct in atoms_of(question, 0)]
+            bounds = [r.bound for r in leaf.refutations if r]
+            assert np.all(np.array(bounds) <= np.array(optima) + 1e-6)  # ends of boxes have no multipliers
+            assert not leaf.exact or bounds == pytest.approx(optima, abs=1e-6)
+
+
+def test_a_program_is_kept_only_for_splits_at_the_bend_of_what_is_open():
+    question = asked(network, draw(0, 2, 4, 1), 2, [[(0, 0)]])
+    net = network_of(question)
+    kept = Kept(net, part_of(question), net.margins(0))
+    lo, hi = part_of(question).boxes[0]
+    for neuron in range(4):
+        assert kept.takes([Split(0, neuron, 0.0, 1)]) == bool(lo[neuron] < 0 < hi[neuron])
+        assert not kept.takes([Split(0, neuron, 0.25, 1)])
+
+
+def test_a_solver_writes_nothing(capfd):
+    question = asked(network, draw(0, 2, 4, 1), 2, [[(0, 0)]])
+    net = network_of(question)
+    Kept(net, part_of(question), net.margins(0)).least([], [0], 10.0)
+    assert capfd.readouterr().out == ""
 
 
 def test_splits_at_values_are_used():
