@@ -11,7 +11,9 @@ from typing import Any
 
 from axiom_jax._cli_verify import decide_files
 from axiom_jax._errors import AxiomError, SpecError
+from axiom_jax.verification.search.compilation import wait_for_compilations
 
+SETTLING = 120.0  # seconds that what a row left behind may take before the next one begins
 LATE = 60.0  # seconds after its limits at which a worker is ended
 NOTHING = {"verdict": "unknown", "vnncomp": "unknown", "checked": False}
 
@@ -91,7 +93,9 @@ def decide_rows(rows: Sequence[Row], jobs: int = 1, executor: str = "local") -> 
         rows and answers, as they end.
     """
     if jobs == 1 and executor == "local":
-        yield from ((row, decided(row)) for row in rows)
+        for row in rows:
+            yield row, decided(row)
+            wait_for_compilations(time.monotonic() + SETTLING)
         return
     workers = _workers(min(jobs, len(rows)), executor)
     try:

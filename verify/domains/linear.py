@@ -128,6 +128,12 @@ def plan(program: Program, refine_stable: bool = True) -> Plan:
     return planned
 
 
+def plan_of_checker(program: Program) -> Plan | None:
+    """A program as the certificate checker bounds it, without what only searches bound; None if it cannot."""
+    lowered = lower(program)
+    return None if ir.gaps(lowered) else Plan(lowered, refine_stable=False)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LinearBound:

@@ -21,7 +21,7 @@ from axiom_jax.verification.property import Property
 from axiom_jax.verification.search.compilation import beside, compile_seconds, ended
 from axiom_jax.verification.search.distributed import scaled
 from axiom_jax.verification.search.judging import Court
-from axiom_jax.verification.search.margins import Question, Subject, pose
+from axiom_jax.verification.search.margins import Question, Subject, in_terms_of_certificates, pose
 from axiom_jax.verification.search.portfolio import searches
 from axiom_jax.verification.search.strategy import Strategy
 from axiom_jax.verification.verdict import Claimed, Decision, Proved, Unknown
@@ -182,8 +182,8 @@ def _conclude(
     tell("check", decision.bound, search.boxes, 0)
     began, repairs = time.monotonic(), 0
     profile = court.profile if check else ""  # compiles the model, for level float32
-    spent = time.monotonic() - began
-    found = first = search.proof()
+    search, found = _expressed(court, search, began + check_timeout) if check else (search, search.proof())
+    first, spent = found, time.monotonic() - began
     with tempfile.TemporaryDirectory() as folder:
         while True:
             if isinstance(found, str):
@@ -216,6 +216,19 @@ def _conclude(
                 repairs, profile, found = 0 if profile else REPAIRS, "", first if search.open else found
             else:
                 return replace(decision, verdict=Claimed(proof, f"the checker did not accept: {checked.reason}"))
+
+
+def _expressed(court: Court, search: Strategy, until: float) -> tuple[Strategy, dict[str, Any] | str]:
+    """The proof of a closed search, and the search that it is of: another one where the first one bounds what
+    certificates have no words for, as a softmax taken by pairs."""
+    found, question = search.proof(), in_terms_of_certificates(court.question)
+    if isinstance(found, dict) or question is None:
+        return search, found
+    again = searches(question)
+    searching, court.until = beside(lambda: again.run(until, court.judge)), until
+    if ended(searching, until + GRACE) and searching.result() == "closed":
+        return again, again.proof()
+    return search, f"{found}, and a proof about those was not found in time"
 
 
 def _checked_fast(proof: Certificate) -> Checked:

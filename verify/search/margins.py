@@ -6,7 +6,7 @@ property of as many atoms. Padding to powers of two keeps such shapes few.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from axiom_jax._errors import SpecError
 from axiom_jax._program import Program, build
 from axiom_jax.model import Model
-from axiom_jax.verification.domains.linear import Plan, plan
+from axiom_jax.verification.domains.linear import Plan, plan, plan_of_checker
 from axiom_jax.verification.property import Case, Property
 
 HALVES = ("float16", "bfloat16")
@@ -172,6 +172,21 @@ def pose(subject: Subject, prop: Property) -> Question:
     leaves = len(jax.tree.leaves(subject.params))
     slots = tuple(range(leaves, leaves + 3))
     return Question(subject, program, bounding, values, slots, spec, *_boxes(prop.cases), prop)
+
+
+def in_terms_of_certificates(question: Question) -> Question | None:
+    """The same question with the bounds of the certificate checker; None where it is bounded so already, or the
+    checker lacks an operation.
+
+    >>> import jax
+    >>> from axiom_jax.verification.property import robust
+    >>> vector = jax.ShapeDtypeStruct((2,), np.float32)
+    >>> question = pose(Subject(lambda _, x: jnp.tanh(x), (), (vector,)), robust([0.0, 1.0], 1, 2, "0.1"))
+    >>> in_terms_of_certificates(question) is None
+    True
+    """
+    planned = plan_of_checker(question.program)
+    return None if planned is None or planned == question.plan else replace(question, plan=planned)
 
 
 def with_atoms(values: Sequence[Any], slots: Sequence[int], spec: Spec, case: Any) -> list[Any]:

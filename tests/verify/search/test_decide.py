@@ -28,7 +28,7 @@ from axiom_jax.verification.search.branch_and_bound import Search
 from axiom_jax.verification.search.compilation import compile_count, compiles, wait_for_compilations
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.judging import Court
-from axiom_jax.verification.search.margins import Subject, nearest, pose
+from axiom_jax.verification.search.margins import Subject, in_terms_of_certificates, nearest, pose
 from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, Unknown
 
 SPECS = (jax.ShapeDtypeStruct((1, 2), np.float32),)
@@ -93,6 +93,22 @@ def test_several_cases_and_disjuncts(tmp_path):
     assert isinstance(decide(subject, both, timeout=30, certificate_path=tmp_path / "a.cert").verdict, Proved)
     assert len(load_certificate(tmp_path / "a.cert").payload["proof"]["trees"]) == 2
     assert isinstance(decide(subject, Property(near.cases + wrong.cases, "one fails"), timeout=30).verdict, Refuted)
+
+
+@pytest.mark.slow
+def test_a_softmax_that_is_bounded_by_pairs_is_proved_as_certificates_write_it(tmp_path):
+    """Attention over 8 tokens: more differences than searches write out, by more inputs than are halved."""
+    generator = np.random.default_rng(0)
+    mix, values = (generator.normal(size=shape).astype(np.float32) for shape in ((64, 12), (8,)))
+    attention = lambda w, x: (jax.nn.softmax((w[0] @ x).reshape(8, 8)) @ w[1]).sum(keepdims=True)
+    subject = Subject(attention, (mix, values), (jax.ShapeDtypeStruct((12,), np.float32),))
+    middle = float(attention((mix, values), np.zeros(12, np.float32))[0])
+    low = Atom(((0, Fraction(1)),), Fraction(middle - 1))
+    prop = Property((Case((Fraction(-1, 100),) * 12, (Fraction(1, 100),) * 12, ((low,),)),))
+    assert in_terms_of_certificates(pose(subject, prop)) is not None
+    decision = decide(subject, prop, certificate_path=tmp_path / "a.cert")
+    assert isinstance(decision.verdict, Proved), decision.to_dict()
+    assert check_certificate(tmp_path / "a.cert", subject).accepted
 
 
 def test_another_model_is_told_apart(tmp_path):
