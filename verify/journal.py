@@ -130,7 +130,7 @@ def key_of(claim: Claim) -> str | None:
 def _refutation(found: Certificate) -> Refuted:
     proof, model = found.payload["proof"], found.payload["model"]
     point = [checker.float_hex(x, "x") if "x" in x else checker.rational(x, "x") for x in proof["inputs"]]
-    blob = checker.unpacked(found.payload["weights"], "the weights")
+    blob = checker.unpacked(model, found.payload["weights"])
     outputs = checker.load_network(model, blob).evaluate(point)
     return Refuted(Counterexample(tuple(point), tuple(outputs), case=proof["case"]), found)
 
