@@ -145,6 +145,18 @@ def test_levels_and_no_check(files, capsys):
     assert code == 3 and last(out)["verdict"] == "claimed" and "time" in last(out)["reason"]
 
 
+def test_the_package_is_the_command(files):
+    """`python -m axiom_jax` does and says what `axiom` does."""
+    ask = [sys.executable, "-m", "axiom_jax"]
+    run = lambda *given: subprocess.run([*ask, *given], capture_output=True, text=True, check=False)
+    done = run("verify", "net.onnx", "nowhere.vnnlib", "--json")
+    assert done.returncode == 2 and last(done.stdout)["error"]["at"] == "nowhere.vnnlib"
+    done = run("--help")
+    assert done.returncode == 0 and "Usage: axiom [OPTIONS]" in done.stdout
+    done = run("nonsense")
+    assert done.returncode == 2 and "axiom --help" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_why_a_level_is_not_reached_is_said(files, capsys):
     values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"], axis=1)], "g", values[:1], values[1:])
