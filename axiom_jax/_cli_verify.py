@@ -17,7 +17,6 @@ from axiom_jax.interop.onnx.reader import from_onnx
 from axiom_jax.model import Model
 from axiom_jax.verification.proof.binding import check_certificate
 from axiom_jax.verification.proof.certificate import Checked
-from axiom_jax.verification.proof.compiled import hindrance
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject, subject_of
 from axiom_jax.verification.spec.vnnlib2 import Query, read_query
@@ -119,6 +118,7 @@ def decide_files(
     jobs: int = 1,
     executor: str = "local",
     journal: Path | None = None,
+    profile: str = "cpu",
 ) -> tuple[Decision, Asked]:
     """Read the files and decide; see `verification.search.decide`."""
     keep_compilations()
@@ -131,7 +131,10 @@ def decide_files(
         asked.subject, asked.query.property, timeout=left, check=check, check_timeout=check_timeout,
         certificate_path=certificate, progress=progress, jobs=jobs, executor=executor, journal=journal,
         float32=len(asked.query.networks) == 1,  # several networks are several programs, each rounded by itself
+        profile=profile,
     )  # fmt: skip
+    if len(asked.query.networks) > 1 and isinstance(decision.verdict, Proved):
+        decision = replace(decision, short_of_float32="several networks are rounded each by itself")
     return decision, asked
 
 
@@ -150,26 +153,16 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
-def at_level(decision: Decision, level: str | None, asked: Asked | None = None) -> Decision:
-    """A proof that does not reach the required level is no answer.
-
-    Args:
-        asked: what was decided, so that the reason can say why the level was not reached.
-    """
+def at_level(decision: Decision, level: str | None) -> Decision:
+    """A proof that does not reach the required level is no answer; the reason says why it does not."""
     verdict = decision.verdict
     if level is None or not isinstance(verdict, (Proved, Claimed)):
         return decision
     if isinstance(verdict, Proved) and level in verdict.levels:
         return decision
     have = ", ".join(verdict.levels) if isinstance(verdict, Proved) else "nothing that was checked"
-    why = f" ({_short_of_float32(asked)})" if asked is not None and isinstance(verdict, Proved) else ""
+    why = f" ({decision.short_of_float32})" if decision.short_of_float32 is not None else ""
     return replace(decision, verdict=Unknown(f"level {level} is required, proved is: {have}{why}", decision.bound))
-
-
-def _short_of_float32(asked: Asked) -> str:
-    if len(asked.query.networks) > 1:
-        return "several networks are rounded each by itself"
-    return hindrance(asked.subject) or "a margin is too small for rounding, or a value may be too large"
 
 
 def exit_code(decision: Decision) -> int:
@@ -200,7 +193,7 @@ def show(decision: Decision) -> None:
     if decision.check_seconds:
         facts.append(f"checked in {decision.check_seconds:.2f} s")
     console.print("  " + ", ".join(facts), highlight=False)
-    if reason := getattr(decision.verdict, "reason", None):
+    if reason := decision.reason:
         console.print(f"  reason       {reason}", highlight=False, soft_wrap=True)
     if isinstance(decision.verdict, Refuted):
         example = decision.verdict.counterexample

@@ -34,6 +34,7 @@ TimeoutOption = Annotated[float, typer.Option(help="Wall seconds for compilation
 CheckTimeoutOption = Annotated[float, typer.Option(help="Wall seconds for the checker.", min=0.0)]
 NoCheckOption = Annotated[bool, typer.Option("--no-check", help="Stop before the checker: proofs are 'claimed'.")]
 LevelOption = Annotated[str | None, typer.Option(help="Answer proved only at this level: real or float32.")]
+ProfileOption = Annotated[str, typer.Option(help="What level float32 speaks of: cpu, cuda or tpu.")]
 JobsOption = Annotated[int, typer.Option(help="How many workers: local processes or devices, or Ray actors.", min=1)]
 ExecutorOption = Annotated[str, typer.Option(help="Where workers run: local or ray.")]
 JournalOption = Annotated[Path | None, typer.Option(help="A file to go on from after an interruption.")]
@@ -71,24 +72,27 @@ def verify(
     jobs: JobsOption = 1,
     executor: ExecutorOption = "local",
     journal: JournalOption = None,
+    profile: ProfileOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Decide one property: proved, refuted, claimed or unknown."""
     from axiom_jax import _cli_verify as command
+    from axiom_jax.verification.proof.float32 import require_profile
 
     if require_level not in (None, "real", "float32"):
         raise AxiomError(
             "There is no such level.", at="--require-level", got=str(require_level), fix="use real or float32"
         )
+    require_profile(profile, "--profile")
     if is_statement(property):
         _verify_statement(model, property, timeout, require_level, not no_check, certificate, as_json)
     with command.Progress() as progress:
-        decision, asked = command.decide_files(
+        decision, _ = command.decide_files(
             model, property, timeout=timeout, check=not no_check, check_timeout=check_timeout, certificate=certificate,
             progress=progress.update, networks=command.pairs(network, "--network"), jobs=jobs, executor=executor,
-            journal=journal,
+            journal=journal, profile=profile,
         )  # fmt: skip
-    decision = command.at_level(decision, require_level, asked)
+    decision = command.at_level(decision, require_level)
     if as_json:
         print(json.dumps(decision.to_dict()))
     else:
@@ -105,12 +109,16 @@ def _verify_statement(
     model: str, text: str, timeout: float, level: str | None, check: bool, certificate: Path | None, as_json: bool
 ) -> None:
     """A statement about the model of a file, which it calls `model`."""
+    from dataclasses import replace
+
     from axiom_jax import _cli_prove as command
     from axiom_jax._cli_verify import at_level
 
     decision = command.prove_text(
         text, timeout=timeout, check=check, certificate=certificate, models=[f"model={model}"]
     )
+    if level == "float32" and decision.word == "proved":
+        decision = replace(decision, short_of_float32="statements are about real numbers")
     decision = at_level(decision, level)
     print(json.dumps(decision.to_dict())) if as_json else command.show(decision)
     raise typer.Exit(command.exit_code(decision))

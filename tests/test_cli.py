@@ -145,6 +145,18 @@ def test_levels_and_no_check(files, capsys):
     assert code == 3 and last(out)["verdict"] == "claimed" and "time" in last(out)["reason"]
 
 
+def test_the_package_is_the_command(files):
+    """`python -m axiom_jax` does and says what `axiom` does."""
+    ask = [sys.executable, "-m", "axiom_jax"]
+    run = lambda *given: subprocess.run([*ask, *given], capture_output=True, text=True, check=False)
+    done = run("verify", "net.onnx", "nowhere.vnnlib", "--json")
+    assert done.returncode == 2 and last(done.stdout)["error"]["at"] == "nowhere.vnnlib"
+    done = run("--help")
+    assert done.returncode == 0 and "Usage: axiom [OPTIONS]" in done.stdout
+    done = run("nonsense")
+    assert done.returncode == 2 and "axiom --help" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_why_a_level_is_not_reached_is_said(files, capsys):
     values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"], axis=1)], "g", values[:1], values[1:])
@@ -152,6 +164,29 @@ def test_why_a_level_is_not_reached_is_said(files, capsys):
     Path("below.vnnlib").write_text(SAFE + BOX + "(assert (>= Y_0 1.5))")
     code, out, _ = run(capsys, "verify", "s.onnx", "below.vnnlib", "--require-level", "float32", "--json")
     assert code == 3 and last(out)["reason"].endswith("proved is: real (softmax is written by differences)")
+    code, out, _ = run(capsys, "verify", "s.onnx", "below.vnnlib", "--json")
+    assert code == 0 and last(out)["reason"] == "level float32 is not proved: softmax is written by differences"
+    statement = ("verify", "net.onnx", "∀x in [0, 1]. sum(softmax(x)) == 1", "--require-level", "float32", "--json")
+    code, out, _ = run(capsys, *statement)
+    assert code == 3 and last(out)["reason"].endswith("proved is: real (statements are about real numbers)")
+
+
+def test_a_profile_says_which_machines_level_float32_is_about(files, capsys):
+    ask = ("verify", "net.onnx", "holds.vnnlib", "--profile")
+    code, out, _ = run(capsys, *ask, "tpu", "--json")
+    assert (code, last(out)["verdict"], last(out)["levels"]) == (0, "proved", ["real"])
+    assert last(out)["reason"].startswith("level float32 is not proved: a TPU multiplies float32 numbers in parts of")
+    code, out, _ = run(capsys, *ask, "tpu", "--require-level", "float32", "--json")
+    assert (code, last(out)["verdict"], last(out)["levels"]) == (3, "unknown", [])
+    assert "level float32 is required, proved is: real (a TPU multiplies" in last(out)["reason"]
+    code, out, _ = run(capsys, *ask, "tpu")
+    assert code == 0 and "a TPU multiplies float32 numbers" in out
+    code, out, _ = run(capsys, *ask, "cpu", "--certificate", "a.cert", "--json")
+    assert last(out)["levels"] == ["real", "float32"] and last(out)["reason"] is None
+    assert json.loads(Path("a.cert").read_bytes())["payload"]["profile"] == "cpu"
+    code, out, _ = run(capsys, *ask, "gpu", "--json")
+    assert code == 2 and last(out)["error"] == {"what": "There is no such profile.", "at": "--profile", "got": "'gpu'",
+                                                "fix": "use cpu, cuda, tpu"}  # fmt: skip
 
 
 BAD = {

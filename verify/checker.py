@@ -72,15 +72,29 @@ def integer(value: Any, low: int, high: int, what: str) -> int:
     need(type(value) is int and low <= value < high, f"{what} is not an integer in its range")
     return value
 def from_base64(value: Any, what: str) -> bytes:
-    need(type(value) is str and value.isascii() and len(value) % 4 == 0, f"{what}: not canonical base64")
-    data = base64.b64decode(value.replace("\n", ""))
+    try:
+        data = base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        raise Rejected(f"{what}: not base64") from None
     need(base64.b64encode(data).decode("ascii") == value, f"{what}: not canonical base64")
     return data
-def unpacked(value: Any, what: str) -> bytes:
-    """The bytes whose zlib stream is written in base64."""
-    stream = zlib.decompressobj()
-    data = stream.decompress(from_base64(value, what), MAX_BYTES)
-    need(stream.eof and not stream.unused_data, f"{what}: not one zlib stream, or too large")
+def sizes_of(model: Any) -> dict[str, int]:
+    """How many bytes the weights hold of each tensor, in their order: that of the names."""
+    conform(model, {"name": str, "program": {"nodes": [dict], "output": int}, "source": dict, "tensors": dict}, "model")
+    for name, entry in model["tensors"].items():
+        conform(entry, {"dtype": str, "sha256": str, "shape": [int]}, f"tensor {name!r}")
+        need(entry["dtype"] in ("F32", "I32") and len(entry["shape"]) < 65, f"tensor {name!r} has no known type")
+        need(min(entry["shape"], default=1) > 0, f"tensor {name!r} has no values")
+    return {name: 4 * prod(entry["shape"]) for name, entry in sorted(model["tensors"].items())}
+def unpacked(model: Any, weights: Any) -> bytes:
+    """The bytes of a model's tensors from a zlib stream in base64, of which no more is unpacked than these take."""
+    size, stream, packed = sum(sizes_of(model).values()), zlib.decompressobj(), from_base64(weights, "the weights")
+    need(size <= 4 * MAX_SIZE, "the tensors are too large")
+    try:
+        data = stream.decompress(packed, size + 1)
+    except zlib.error:
+        raise Rejected("the weights: not a zlib stream") from None
+    need(stream.eof and len(data) == size and not stream.unused_data, "the weights: not one zlib stream of the tensors")
     return data
 def number(value: Any, what: str, signs: str, read: Callable[[str], Any], write: Callable[[Any], str]) -> Fraction:
     """The number that a text of these signs says, if it is what `write` says of it."""
@@ -340,11 +354,10 @@ class Network:
         self.nodes, self.output, self.constants, self.profile = nodes, output, constants, profile
         self.inputs, self.outputs = nodes[0].size, nodes[output].size
         need(not nodes[output].constant, "the output does not depend on the input")
-        needed = {output}
+        needed, sums = {output}, dict[int, Sum]()
         for k in range(output, -1, -1):
             needed.update(nodes[k].of if k in needed else ())
         self.order = [k for k in sorted(needed) if k and not nodes[k].constant]
-        sums = dict[int, Sum]()
         for k in sorted(needed - constants.keys()):
             if nodes[k].constant:
                 node, args, last = nodes[k], [constants[i] for i in nodes[k].of], [sums.get(i) for i in nodes[k].of]
@@ -353,14 +366,13 @@ class Network:
                 if profile and (node.op not in EXACT or any(last)):
                     bound, args = partial(enclose, node), [outward(a, G) for a in args]
                     constants[k], _, sums[k] = rounding(profile, node, bound(args), args, last, bound)
-        self.compiled, self.feeding = dict[int, Any](), dict[int, bool]()  # by `prepare`
+        self.compiled, self.feeding = dict[int, Any](dict.fromkeys(self.order)), dict[int, bool]()  # by `prepare`
         uses = Counter([output, *(i for k in self.order for i in nodes[k].of)])
         self.fused = {k for k in self.order if nodes[k].op in SUMS | MOVES and uses[k] == 1}
     def prepare(self) -> None:
         """What bounding needs: a Matrix for matmul, a Vector for mul and div, and constants that are added at 2^-G."""
         for k in self.order:
             node, known = self.nodes[k], [i for i in self.nodes[k].of if i in self.constants]
-            self.compiled.setdefault(k, None)
             for place, i in enumerate(node.of if node.pair or node.op in ("relu", *FUNCTIONS) else ()):
                 if i not in known:  # of a relu, and of what decides a gate, only the sign matters
                     smooth = (node.op, place) not in (("relu", 0), ("gate", 0))
@@ -384,18 +396,14 @@ class Network:
 def load_network(model: Any, blob: bytes, profile: str = "") -> Network:
     """Parse and validate `payload.model` with the bytes of its tensors, in order of their names; else `Rejected`."""
     need(profile in ("", *PROFILES), "unknown profile of float32")
-    conform(model, {"name": str, "program": {"nodes": [dict], "output": int}, "source": dict, "tensors": dict}, "model")
+    tensors, start = dict[str, tuple[str, bytes]](), 0  # dtype, little-endian bytes
+    for name, size in sizes_of(model).items():
+        entry, data, start = model["tensors"][name], blob[start : start + size], start + size
+        need(entry["sha256"] == hashlib.sha256(data).hexdigest(), f"tensor {name!r} is missing or has another hash")
+        tensors[name] = entry["dtype"], data
+    need(start == len(blob), "there are more weights than tensors, or fewer")
     for digest in model["source"].values():
         need(type(digest) is str and len(digest) == 64 and not {*digest} - {*"0123456789abcdef"}, "a hash is none")
-    tensors, start = dict[str, tuple[str, bytes]](), 0  # dtype, little-endian bytes
-    for name, entry in sorted(model["tensors"].items()):
-        conform(entry, {"dtype": str, "sha256": str, "shape": [int]}, f"tensor {name!r}")
-        size = 4 * prod([integer(n, 1, MAX_SIZE + 1, "a tensor's shape") for n in entry["shape"][:64]])
-        data = blob[start : start + min(size, MAX_BYTES)]
-        need(entry["dtype"] in ("F32", "I32") and len(data) == size and len(entry["shape"]) < 65, f"no tensor {name!r}")
-        need(entry["sha256"] == hashlib.sha256(data).hexdigest(), f"tensor {name!r} has another hash")
-        tensors[name], start = (entry["dtype"], data), start + len(data)
-    need(start == len(blob), "there are more weights than tensors")
     program, nodes, total, constants = model["program"], list[Node](), 0, dict[int, Vector]()
     for raw in program["nodes"]:
         nodes.append(parse_node(raw, nodes, tensors))
@@ -489,8 +497,7 @@ def sweep(net: Network, known: Bounds, crown: bool, slopes: Callable[..., Slopes
     for k in [0, *net.order]:
         node = net.nodes[k]
         if k:
-            constants = net.compiled if node.terms else net.constants
-            args = [values[i] if i in values else constants[i] for i in node.of]
+            args = [values.get(i) or (net.compiled if node.terms else net.constants)[i] for i in node.of]
             matrix = net.compiled[k] if node.op == "matmul" else None
             args, bound = args[: 1 if matrix else None], partial(enclose, node, matrix=matrix)
             values[k], bounds.charges[k] = matrix.forward(args[0]) if matrix else (bound(args), [])
@@ -500,11 +507,10 @@ def sweep(net: Network, known: Bounds, crown: bool, slopes: Callable[..., Slopes
                 bounds.errors |= {k: errors} if node.op not in EXACT else {}
         if k not in net.feeding:
             continue
-        lo, hi, den = values[k]
+        (lo, hi, den), smooth = values[k], net.feeding[k]
         if k in known.values:
             lo, hi = map(max, lo, known.values[k][0]), map(min, hi, known.values[k][1])
         values[k] = lo, hi, den = list(lo), list(hi), den
-        smooth = net.feeding[k]
         for j, (l, u) in enumerate(zip(lo, hi, strict=True)):
             if crown and k and (l < u if smooth else l < 0 < u):
                 for sign in (1, -1) if u > -l else (-1, 1):  # a backward pass a side; one if that settles a relu
@@ -578,9 +584,7 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slo
                     new[j] = m * slopes.get((source, j), keep) // STEEP if slopes else m
             constant += loss << (H - G)
         else:  # elementwise, by a factor in [slope, most] / den or by a line; what is left of rounding down is charged
-            for j, x in enumerate(row):
-                if not x:
-                    continue
+            for j, x in [(j, x) for j, x in enumerate(row) if x]:
                 if compiled:
                     slope, most, den = compiled[0][j], compiled[1][j], compiled[2]
                     constant += (-abs(x) * (most - slope) * max(hi[j], -lo[j]) << (H - G)) // den
@@ -588,8 +592,7 @@ def lower_bound(net: Network, bounds: Bounds, pending: dict[int, list[int]], slo
                     (slope, offset), den = line(node.op, lo[j], hi[j], x < 0), 1 << P
                     constant += x * offset
                 new[j], rest = divmod(x * slope, den)
-                if rest:
-                    constant += min(lo[j], 0) << (H - G)
+                constant += min(lo[j], 0) << (H - G) if rest else 0
             constant -= (sum(map(abs, new)) >> 40) + 1 if net.profile else 0  # of flushing; elsewhere errors hold it
         for i, part in targets or [(source, new)]:
             if i in pending:
@@ -629,8 +632,7 @@ def margin(net: Network, bounds: Bounds, terms: Iterable[tuple[int, Atom]], held
             for i, c in side:
                 floor, rest = divmod(factor * c.numerator << (P - UNIT), c.denominator)
                 row[i] += floor
-                if rest:  # what is left is less than a unit times the value
-                    slack += min(bounds.values[k][0][i], 0) << (H - G)
+                slack += min(bounds.values[k][0][i], 0) << (H - G) if rest else 0  # less than a unit is left
     for factor, (k, j, p, sign) in held:  # if it is negative, held to is the other end of what bounds z there
         p = p if factor >= 0 else bounds.values[k][:2][sign > 0][j] << (H - G)
         pending.setdefault(k, [0] * net.nodes[k].size)[j] -= sign * factor << (P - UNIT)
@@ -729,7 +731,7 @@ def judge(data: bytes, result: Result) -> list[str]:
     payload = conform(open_envelope(data), PAYLOAD, "payload")
     model, proof, asked, profile = (payload[key] for key in ("model", "proof", "property", "profile"))
     need(payload["levels"] == ["real", "float32"][: 1 + bool(profile)], "levels do not fit the profile")
-    net = load_network(model, unpacked(payload["weights"], "the weights"), profile)
+    net = load_network(model, unpacked(model, payload["weights"]), profile)
     cases = [Case(raw, net) for raw in asked["cases"]]
     need(len(cases) > 0, "a property without cases")
     if payload["claim"] == "holds":
@@ -762,16 +764,14 @@ def judge(data: bytes, result: Result) -> list[str]:
         "assumed      program and tensors are those of the deployed network (`axiom check --model FILE` compares them)",
         f"not covered  {'a compiler that replaces operations' if profile else 'rounding in a float32 execution'}; "
         "whether the cases mean what the text says; inputs outside them",
-        "signature not checked",
-    ]
+        "signature not checked"]
 def show(value: Fraction | None) -> str:
     return "none" if value is None else f"{float(max(min(value, 10**300), -(10**300))):.6g}"
 def check(data: bytes) -> Result:
     """Judge the bytes of a certificate. It raises nothing."""
     result = Result()
     try:
-        result.lines = judge(data, result)
-        result.accepted, result.code = True, 0
+        result.lines, result.accepted, result.code = judge(data, result), True, 0
     except (Unreadable, Rejected) as error:
         result.code, result.reason = 2 if isinstance(error, Unreadable) else 1, repr(str(error))[1:-1][:1000]
     except Exception as error:

@@ -7,6 +7,7 @@ speaks of this very claim about this very network, and is accepted by the checke
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,13 @@ class Journal:
     Args:
         path: the file; made if it is not there.
         model: the model's digest.
+        profile: finds the machines whose float32 arithmetic may be spoken of here; "" if of none.
         decided: the last whole line about each claim of this model.
     """
 
     path: Path
     model: str
+    profile: Callable[[], str]
     decided: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -48,7 +51,8 @@ class Journal:
         return self.path.with_name(self.path.name + ".certificates")
 
     def restore(self, claim: Claim, timeout: float) -> tuple[Outcome, Way] | None:
-        """The answer of an earlier run, checked again; None if there is none that holds."""
+        """The answer of an earlier run, checked again; None if there is none that holds, or it speaks of float32
+        arithmetic that this run may not speak of."""
         key = key_of(claim)
         line = self.decided.get(key) if key else None
         if line is None:
@@ -57,6 +61,9 @@ class Journal:
             way, path = claim.ways[line["way"]], self.folder / f"{key}.cert"
             found: Any = load_certificate(path)
             if found.claim != CLAIMS[line["verdict"]] or not is_answer(found, way):
+                return None
+            said = found.payload["profile"] if isinstance(found, Certificate) else ""
+            if said and said != self.profile():
                 return None
             checked = run_checker(path, timeout)
             if not checked.accepted:
@@ -96,13 +103,16 @@ class Journal:
         self.decided[key] = line
 
 
-def open_journal(path: Any, model: str) -> Journal:
+def open_journal(path: Any, model: str, profile: Callable[[], str]) -> Journal:
     """Read a journal; lines that are cut, foreign or about other models are passed over.
+
+    Args:
+        path, model, profile: as `Journal` says.
 
     Raises:
         AxiomError: the file cannot be read or written.
     """
-    journal = Journal(Path(path), model)
+    journal = Journal(Path(path), model, profile)
     try:
         with open(journal.path, "a+b") as file:
             file.seek(0)
@@ -130,7 +140,7 @@ def key_of(claim: Claim) -> str | None:
 def _refutation(found: Certificate) -> Refuted:
     proof, model = found.payload["proof"], found.payload["model"]
     point = [checker.float_hex(x, "x") if "x" in x else checker.rational(x, "x") for x in proof["inputs"]]
-    blob = checker.unpacked(found.payload["weights"], "the weights")
+    blob = checker.unpacked(model, found.payload["weights"])
     outputs = checker.load_network(model, blob).evaluate(point)
     return Refuted(Counterexample(tuple(point), tuple(outputs), case=proof["case"]), found)
 

@@ -15,7 +15,9 @@ from axiom_jax._errors import AxiomError, SpecError
 from axiom_jax._shapes_places import caller
 from axiom_jax.verification.journal import Journal, open_journal
 from axiom_jax.verification.proof.certificate import canonical
+from axiom_jax.verification.proof.compiled import hindrance
 from axiom_jax.verification.proof.exact import exactly
+from axiom_jax.verification.proof.float32 import PROFILE, require_profile
 from axiom_jax.verification.properties.base import Claim, ModelProperty, interrupted, settle
 from axiom_jax.verification.properties.reading import scope_of
 from axiom_jax.verification.properties.scope import MODES, Budget, Scope
@@ -38,6 +40,7 @@ def verify(
     timeout: float | None = None,
     executor: Executor | None = None,
     journal: str | os.PathLike[str] | None = None,
+    profile: str = PROFILE,
 ) -> Result:
     """Ask properties of a model; every answer is proved, claimed, refuted, tested or unknown, and says how.
 
@@ -55,12 +58,14 @@ def verify(
         executor: of threads (`concurrent.futures.ThreadPoolExecutor`); None works on one claim after the other.
         journal: a file that decided claims are appended to; a run with the same file skips them, after their
             certificates, kept beside it, were checked again.
+        profile: the machines that level `float32` is to speak of: "cpu", "cuda" (a CUDA device has to be here) or
+            "tpu", of which nothing is proved but what holds over the real numbers.
 
     Returns:
         The result; after Ctrl-C with what was decided so far, the rest unknown.
 
     Raises:
-        SpecError, ShapeError: model, properties, data and region do not fit.
+        SpecError, ShapeError: model, properties, data and region do not fit, or there is no such mode or profile.
 
     >>> from axiom_jax.verification.properties.outputs import Bounded
     >>> from axiom_jax.verification.regions import Box
@@ -71,6 +76,7 @@ def verify(
     start = time.monotonic()
     if mode not in MODES:
         raise SpecError("There is no such mode.", at=caller(), got=repr(mode), fix=f"use {', '.join(MODES)}")
+    require_profile(profile, caller())
     timeout = None if timeout is None else checked_seconds(timeout)
     if isinstance(executor, ProcessPoolExecutor) or (executor is not None and not hasattr(executor, "submit")):
         raise SpecError("Claims run in threads of this process.", at=caller(), got=type(executor).__name__,
@@ -78,13 +84,16 @@ def verify(
     scope = scope_of(model, region, data, MODES[mode])
     asked = [(prop, claim) for prop in _properties(properties) for claim in prop.claims(scope)]
     digest = digest_of(scope.subject)
-    kept = open_journal(journal, digest) if journal is not None else None
-    budget = MODES[mode] if timeout is None else replace(MODES[mode], deadline=start + timeout)
+    spoken = lambda: profile if hindrance(scope.subject, profile) is None else ""
+    kept = open_journal(journal, digest, spoken) if journal is not None else None
+    budget = replace(MODES[mode], deadline=None if timeout is None else start + timeout, profile=profile)
     if executor is None:
         items = _one_by_one(asked, budget, timeout is not None, kept)
     else:
         items = _at_once(asked, budget, executor, kept)
     notes = _left_out(scope, mode)
+    if profile != PROFILE and (why := hindrance(scope.subject, profile)) is not None:
+        notes.append(f"nothing is proved at level float32, profile {profile}: {why}")
     if any(item is None for item in items):
         notes.append("interrupted: what was not decided is unknown")
     done = [_unbegun(*pair) if item is None else item for item, pair in zip(items, asked, strict=True)]

@@ -260,6 +260,7 @@ class Decision:
         check_seconds: wall time of the checker.
         bound: the worst margin proved so far (positive: safe), in units of the unsafe atoms.
         boxes: boxes bounded. leaves: leaves of the proof.
+        short_of_float32: why a proof is over the real numbers alone, where level float32 was tried.
     """
 
     verdict: Verdict
@@ -270,6 +271,7 @@ class Decision:
     boxes: int = 0
     leaves: int = 0
     certificate_path: str | None = None
+    short_of_float32: str | None = None
 
     @property
     def word(self) -> str:
@@ -294,8 +296,14 @@ class Decision:
             "bound": self.bound,
             "certificate": self.certificate_path,
             "counterexample": example.to_dict() if example is not None else None,
-            "reason": getattr(verdict, "reason", None),
+            "reason": self.reason,
         }
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not proved, or not at level float32; None where there is nothing to say."""
+        short = self.short_of_float32 and f"level float32 is not proved: {self.short_of_float32}"
+        return getattr(self.verdict, "reason", None) or short
 
     def facts(self) -> Facts:
         """Title and rows of its table."""

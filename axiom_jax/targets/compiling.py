@@ -27,7 +27,8 @@ class Compiled:
     Args:
         name: of the model.
         record: what was asked for, what runs it and why: `requested`, `used`, `reason`; also `precision`, `device`,
-            `version` and, where `auto` chose, the `seconds` of a call on each backend that was measured.
+            `version`, the `options` that were given and, where `auto` chose, the `seconds` of a call on each backend
+            that was measured.
         inputs: name, sizes and dtype of each input; empty where nothing is known before the first call.
         executable: the backend's own form.
     """
@@ -89,7 +90,11 @@ class Compiled:
         return self.executable.facts().get("flops")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the compiled model to one file, which `Compiled.load` reads; the file is put in place whole."""
+        """Write the compiled model to one file, which `Compiled.load` reads; the file is put in place whole.
+
+        Raises:
+            ModelError: the file cannot be written, or would not hold one of the options it was compiled with.
+        """
         from axiom_jax.targets.storing import write
 
         write(self, path)
@@ -196,6 +201,9 @@ def compile(
     record: dict[str, Any] = {"requested": requested, "used": choice.name, "reason": choice.reason}
     facts = choice.executable.facts()
     record |= {key: facts[key] for key in ("precision", "device", "version") if key in facts}
+    known = registry.entry_of(choice.name).load().options
+    if chosen := {key: value for key, value in (options or {}).items() if key in known and key != "keep_operations"}:
+        record["options"] = chosen
     if keep_operations:
         record["keep_operations"] = True
     if choice.seconds:

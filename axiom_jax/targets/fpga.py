@@ -33,7 +33,7 @@ def compile(model: Any, inputs: Inputs, options: Mapping[str, Any]) -> Executabl
     _refused()
 
 
-def load(payload: bytes, inputs: Inputs) -> Executable:
+def load(payload: bytes, inputs: Inputs, options: Mapping[str, Any]) -> Executable:
     _refused()
 
 

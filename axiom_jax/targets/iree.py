@@ -111,7 +111,8 @@ class Modules:
         return file.getvalue()
 
 
-def load(payload: bytes, inputs: Inputs) -> Executable:
+def load(payload: bytes, inputs: Inputs, options: Mapping[str, Any]) -> Executable:
+    """The way back; the code was compiled with the options already."""
     import numpy as np
 
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:

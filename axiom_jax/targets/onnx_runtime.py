@@ -88,12 +88,12 @@ def dsp_capabilities(model: Any, inputs: Inputs) -> Capabilities:
 ONNXRUNTIME = Target(
     "onnxruntime", "Microsoft's ONNX Runtime on the CPU", probe,
     lambda model, inputs, options: _on_cpu(onnx_bytes(model, inputs), options),
-    lambda payload, inputs: _on_cpu(payload, {}),
+    lambda payload, inputs, options: _on_cpu(payload, options),
     capabilities, measured=True, options={"threads": None, "spin": False},
 )  # fmt: skip
 DSP = Target(
     "dsp", "Qualcomm's Hexagon through ONNX Runtime's QNN provider, in float16", probe_dsp,
     lambda model, inputs, options: _on_dsp(onnx_bytes(model, inputs), options),
-    lambda payload, inputs: _on_dsp(payload, {}),
+    lambda payload, inputs, options: _on_dsp(payload, options),
     dsp_capabilities, options={"threads": None, "precision": None, "library": "libQnnHtp.so"},
 )  # fmt: skip

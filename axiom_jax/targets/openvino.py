@@ -91,8 +91,8 @@ def _compile(device: str, precision: str, model: Any, inputs: Inputs, options: M
     return executable(device, precision, onnx_bytes(model, inputs), options)
 
 
-def _load(device: str, precision: str, payload: bytes, inputs: Inputs) -> Executable:
-    return executable(device, precision, payload, {})
+def _load(device: str, precision: str, payload: bytes, inputs: Inputs, options: Mapping[str, Any]) -> Executable:
+    return executable(device, precision, payload, options)
 
 
 def npu_capabilities(model: Any, inputs: Inputs) -> Capabilities:

@@ -96,7 +96,7 @@ def _target(name: str, summary: str, library: Any) -> Target:
         platform = worker.platform if worker.platform in ("cuda", "rocm", "tpu") else "cpu"
         return _executable(worker, exported(model, inputs, (platform,)))
 
-    def load(payload: bytes, inputs: Inputs) -> Executable:
+    def load(payload: bytes, inputs: Inputs, options: Mapping[str, Any]) -> Executable:
         return _executable(_start(name, library()), payload)
 
     return Target(name, summary, probe, compile, load, _capabilities, variant=variant)

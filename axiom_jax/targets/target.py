@@ -75,7 +75,8 @@ class Target:
         summary: one line for people.
         probe: what is here; it may crash, it is run in a process of its own.
         compile: `compile(model, inputs, options) -> Executable`.
-        load: `load(payload, inputs) -> Executable`, the way back from `Executable.payload`.
+        load: `load(payload, inputs, options) -> Executable`, the way back from `Executable.payload`; the options are
+            those that `compile` was given.
         capabilities: `capabilities(model, inputs)`, without compiling.
         measured: whether `backend="auto"` may choose it; only for backends that keep float32 as it is.
         safe: whether its probe loads nothing that this process has not loaded, so that it needs no other process.
@@ -87,7 +88,7 @@ class Target:
     summary: str
     probe: Callable[[], Probe]
     compile: Callable[[Any, Inputs, Mapping[str, Any]], Executable]
-    load: Callable[[bytes, Inputs], Executable]
+    load: Callable[[bytes, Inputs, Mapping[str, Any]], Executable]
     capabilities: Callable[[Any, Inputs], Capabilities] = lambda model, inputs: Capabilities()
     measured: bool = False
     safe: bool = False

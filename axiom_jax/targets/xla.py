@@ -150,13 +150,14 @@ def specs(inputs: Inputs, constraints: tuple[str, ...] = ()) -> list[Any]:
     return [jax.ShapeDtypeStruct(shape, dtype) for shape, (_, _, dtype) in zip(shapes, inputs, strict=True)]
 
 
-def load(platform: str | None, payload: bytes, inputs: Inputs) -> Executable:
-    """The way back from `exported`."""
+def load(platform: str | None, payload: bytes, inputs: Inputs, options: Mapping[str, Any]) -> Executable:
+    """The way back from `exported`; it is compiled here, with the same options."""
     import jax
 
     device = _device(platform)
     called = jax.export.deserialize(bytearray(payload)).call
-    function = jax.jit(called, compiler_options=faithful_to_nan(device.platform))
+    xla_options = faithful_to_nan(device.platform) | dict(options.get("xla", {}))
+    function = jax.jit(called, compiler_options=xla_options)
 
     def run(*arrays: Any) -> Any:
         with jax.default_device(device):

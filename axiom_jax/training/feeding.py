@@ -1,6 +1,7 @@
 """What training reads: epochs of batches from arrays, loaders or any iterable, and batches as inputs and target."""
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,8 @@ def feed(data: Any, batch_size: int | None, seed: int, shuffle: bool = True) -> 
     """The epochs of a data set.
 
     Args:
-        data: a `DataLoader`, a tuple or dict of arrays, or an iterable of batches that can be read many times.
+        data: a `DataLoader`, a tuple or dict of arrays, or an iterable of batches that can be read many times; tensors
+            of PyTorch count as arrays.
         batch_size: for arrays; None for 64.
         seed, shuffle: for arrays.
 
@@ -45,6 +47,7 @@ def feed(data: Any, batch_size: int | None, seed: int, shuffle: bool = True) -> 
         AxiomError: it is none of these, or a batch size comes with batches that are made already.
     """
     if is_arrays(data):
+        data = without_torch(data)
         narrow = jax.tree.map(lambda a: np.asarray(a, jax.dtypes.canonicalize_dtype(np.asarray(a).dtype)), data)
         made = DataLoader(narrow, batch_size or BATCH_SIZE, shuffle=shuffle, seed=seed)
         return Feed(made.epoch, len(made), made)
@@ -58,7 +61,30 @@ def feed(data: Any, batch_size: int | None, seed: int, shuffle: bool = True) -> 
                          fix="give (x, y), a DataLoader, or an iterable of batches (x, y)")  # fmt: skip
     batches = len(data) if hasattr(data, "__len__") else None  # pyright: ignore[reportArgumentType]
     once = iter(data) is data
-    return Feed(lambda number, start: itertools.islice(iter(data), start, None), batches, once=once)
+    return Feed(lambda number, start: map(without_torch, itertools.islice(iter(data), start, None)), batches, once=once)
+
+
+def without_torch(batch: Any) -> Any:
+    """A batch whose tensors of PyTorch are arrays of NumPy, on the host; all else as it is.
+
+    Raises:
+        AxiomError: a tensor has a dtype that NumPy has not.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:  # then none of them is a tensor
+        return batch
+
+    def host(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        try:
+            return leaf.detach().cpu().numpy()
+        except (TypeError, RuntimeError) as error:
+            got = f"a tensor of {leaf.dtype}, {leaf.layout}"
+            raise AxiomError("This tensor of PyTorch is no array.", at=caller(), got=got,
+                             fix="give dense tensors of float32 or integers: x.float()") from error  # fmt: skip
+
+    return jax.tree.map(host, batch)
 
 
 def parts(batch: Any) -> tuple[tuple[Any, ...], Any]:

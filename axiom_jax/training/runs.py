@@ -37,6 +37,7 @@ def opened(folder: str | Path, resume: bool) -> Iterator[Any]:
     path = Path(folder).absolute()
     options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True, cleanup_tmp_directories=True)
     try:
+        path.mkdir(parents=True, exist_ok=True)  # what is no folder is told here, and not by a thread of orbax
         manager = ocp.CheckpointManager(path, options=options, item_names=("state", "run"))
     except (OSError, ValueError) as error:
         raise AxiomError("This cannot be a folder of checkpoints.", at=caller(), got=f"{path}: {error}",

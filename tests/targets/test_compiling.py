@@ -1,9 +1,11 @@
 """`ax.compile`: the record, inputs of all kinds, the choice of "auto", fallback, and files."""
 
+import dataclasses
 import json
 import warnings
 import zipfile
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -169,6 +171,58 @@ def test_save_and_load(handles, backend, tmp_path):
     assert loaded.backend == backend and [p.name for p in tmp_path.iterdir()] == ["model.compiled"]
     for batch in (1, 3):
         np.testing.assert_allclose(np.asarray(loaded(x[:batch])), np.asarray(handles[backend](x[:batch])), rtol=1e-6)
+
+
+def test_options_are_kept_in_the_file(model, tmp_path, monkeypatch):
+    path, x = tmp_path / "a.compiled", np.ones((2, 4), np.float32)
+    compiled = ax.compile(model, "xla", options={"xla": {"xla_cpu_enable_fast_math": False}})
+    assert compiled.record["options"] == {"xla": {"xla_cpu_enable_fast_math": False}}
+    compiled.save(path)
+    given, jit = [], jax.jit
+    monkeypatch.setattr(jax, "jit", lambda f, **more: given.append(more.get("compiler_options")) or jit(f, **more))
+    loaded = ax.Compiled.load(path)
+    monkeypatch.undo()
+    assert given == [{"xla_cpu_enable_fast_min_max": False, "xla_cpu_enable_fast_math": False}]
+    assert loaded.record["options"] == compiled.record["options"]
+    np.testing.assert_allclose(loaded(x), model(x), rtol=1e-6)
+    loaded.save(path)
+    assert ax.Compiled.load(path).record["options"] == compiled.record["options"]
+    assert "options" not in ax.compile(model, "xla").record
+
+
+def test_threads_are_kept_in_the_file(model, tmp_path, monkeypatch):
+    onnx_runtime = pytest.importorskip("axiom_jax.targets.onnx_runtime")
+    pytest.importorskip("onnxruntime")
+    given, session = [], onnx_runtime.session
+    keeping = lambda payload, threads, *more: given.append(threads) or session(payload, threads, *more)
+    monkeypatch.setattr(onnx_runtime, "session", keeping)
+    ax.compile(model, "onnxruntime", options={"threads": 1}).save(tmp_path / "a.compiled")
+    assert ax.Compiled.load(tmp_path / "a.compiled").record["options"] == {"threads": 1} and given == [1, 1]
+
+
+def test_options_that_a_file_cannot_hold_are_refused_by_name(model, tmp_path):
+    compiled = ax.compile(model, "xla")
+    for value in (object(), float("nan"), {1: 2}, [b"a"]):
+        told = dataclasses.replace(compiled, record=compiled.record | {"options": {"cache": value}})
+        with pytest.raises(ax.ModelError, match="options of a compiled model cannot be kept") as caught:
+            told.save(tmp_path / "a.compiled")
+        assert caught.value.got == "cache is no text, number, list or map" and not list(tmp_path.iterdir())
+    dataclasses.replace(compiled, record=compiled.record | {"options": {"hats": 2}}).save(tmp_path / "a.compiled")
+    with pytest.raises(ax.ModelError, match="an option that its backend does not know") as caught:
+        ax.Compiled.load(tmp_path / "a.compiled")
+    assert caught.value.got == "xla has no option 'hats'"
+
+
+def test_a_file_that_cannot_be_written_is_told(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in ("none/a.compiled", "file/a.compiled"):
+        with pytest.raises(ax.ModelError, match="The compiled model cannot be written") as caught:
+            ax.compile(model, "xla").save(tmp_path / place)
+        assert caught.value.at == str(tmp_path / place) and "irectory" in caught.value.got and caught.value.fix
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ax.ModelError, match="The compiled model cannot be written"):
+        ax.compile(model, "xla").save(tmp_path / "folder")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_damaged_files_are_told(handles, tmp_path):

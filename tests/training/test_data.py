@@ -3,6 +3,7 @@
 import threading
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import axiom_jax as ax
+from axiom_jax import nn
 from axiom_jax._errors import AxiomError
 
 SIZES = {"examples": st.integers(1, 40), "size": st.integers(1, 12), "prefetch": st.sampled_from([0, 3])}
@@ -168,3 +170,27 @@ def test_moons_and_blobs() -> None:
     x, y = ax.make_blobs(300, centers=places, std=1.0)
     assert (np.linalg.norm(x[:, None] - np.asarray(places), axis=2).argmin(1) == y).all()
     assert 0.8 < (x - np.asarray(places)[y]).std() < 1.2
+
+
+def test_batches_of_pytorch_train_as_those_of_numpy() -> None:
+    torch = pytest.importorskip("torch", reason="feeds PyTorch's tensors")
+    x, y = ax.make_moons(32)
+    model = ax.Sequential(nn.Dense(2, 4), nn.relu, nn.Dense(4, 2))
+
+    def trained(data: object, **settings: object) -> list[bytes]:
+        found = ax.train(model, data, epochs=2, progress=False, validation=data, **settings)
+        return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(found.model.params)]
+
+    pairs = [(x[i : i + 8], y[i : i + 8]) for i in range(0, 32, 8)]
+    tensors = torch.tensor(np.asarray(x)), torch.tensor(np.asarray(y))
+    expected = trained(pairs)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*tensors), batch_size=8)
+    assert trained(loader) == expected
+    assert trained([{"x": a, "y": b} for a, b in loader]) == expected
+    assert trained([(a.clone().requires_grad_(), b) for a, b in loader]) == expected
+    whole = tensors[0].clone().requires_grad_(), tensors[1]
+    assert trained(whole, batch_size=8) == trained((np.asarray(x), np.asarray(y)), batch_size=8)
+    for wrong in (tensors[0].bfloat16(), tensors[0].to_sparse()):
+        with pytest.raises(AxiomError, match="This tensor of PyTorch is no array") as caught:
+            trained([(wrong, tensors[1])])
+        assert caught.value.at and str(wrong.dtype) in str(caught.value.got) and caught.value.fix

@@ -149,6 +149,10 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AxiomError, match="cannot be a folder"):
         train(tmp_path / "file" / "run", epochs=1)
+    with pytest.raises(AxiomError, match="cannot be a folder") as error:
+        train(tmp_path / "file", epochs=1)
+    assert str(tmp_path / "file") in str(error.value.got) and error.value.fix and error.value.at
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_early_stopping_is_remembered(tmp_path: Path) -> None:

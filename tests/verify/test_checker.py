@@ -915,13 +915,72 @@ def test_weights_that_do_not_fit_the_tensors_are_rejected() -> None:
             checker.load_network(described, data)
 
 
-def test_packed_bytes_are_one_stream() -> None:
-    good = zlib.compress(b"weights")
+def packed_model(blob: bytes, *shape: int) -> dict[str, Any]:
+    """A model that declares one tensor of this shape."""
+    entry = {"dtype": "F32", "sha256": build.hashlib.sha256(blob).hexdigest(), "shape": [*shape]}
+    return build.model([{"op": "input", "size": 1}], {}) | {"tensors": {"a": entry}}
+
+
+def test_packed_bytes_are_one_stream_of_the_tensors() -> None:
+    good, model = zlib.compress(b"weights!"), packed_model(b"weights!", 2, 1)
     text = lambda data: base64.b64encode(data).decode()
-    assert checker.unpacked(text(good), "x") == b"weights"
-    for data in (b"", good[:-1], good + b"\0", good + good, b"weights", zlib.compress(b"weights", wbits=-15)):
-        with pytest.raises((checker.Rejected, zlib.error)):
-            checker.unpacked(text(data), "x")
+    assert checker.unpacked(model, text(good)) == b"weights!"
+    assert checker.unpacked(model | {"tensors": {}}, text(zlib.compress(b""))) == b""
+    raw, summed = zlib.compress(b"weights!", wbits=-15), good[:-1] + bytes([good[-1] ^ 1])
+    others = (zlib.compress(data) for data in (b"", b"weights", b"weights!!", b"weights!" * 1000))
+    for data in (b"", good[:-1], good + b"\0", good + good, b"weights!", raw, summed, *others):
+        with pytest.raises(checker.Rejected, match=r"^the weights: not "):
+            checker.unpacked(model, text(data))
+    for weights in ("A", "A===", "====", "AA==\n", "é===", "A!==", "\0", text(good) + "\n", None, 1, True, [], {}):
+        with pytest.raises(checker.Rejected, match=r"^the weights: not (canonical )?base64$"):
+            checker.unpacked(model, weights)
+
+
+def test_no_more_is_unpacked_than_the_tensors_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    class Stream:
+        def __init__(self) -> None:
+            self.stream = zlib.decompressobj()
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            asked.append(most)
+            return self.stream.decompress(data, most)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stream, name)
+
+    monkeypatch.setattr(checker, "zlib", type("zlib", (), {"decompressobj": Stream, "error": zlib.error}))
+    bomb = base64.b64encode(zlib.compress(bytes(1 << 22), 9)).decode()
+    for shape, most in (((2,), 9), ((), 5), ((1 << 20,), (1 << 22) + 1)):
+        model, last = packed_model(b"", *shape), shape == (1 << 20,)
+        assert not last or checker.unpacked(model, bomb) == bytes(1 << 22)
+        with pytest.raises(checker.Rejected, match=r"^the weights: not one zlib stream of the tensors$"):
+            checker.unpacked(model, bomb if not last else base64.b64encode(zlib.compress(bytes(1 << 23), 9)).decode())
+        assert {*asked} == {most} and not asked.clear()
+    for shape in ((1 << 24, 2), (1 << 24,) * 64):  # more than a program can hold
+        with pytest.raises(checker.Rejected, match=r"^the tensors are too large$"):
+            checker.unpacked(packed_model(b"", *shape), bomb)
+    assert not asked
+
+
+@pytest.mark.parametrize("weights, reason", [
+    ("A===", "the weights: not base64"), ("é", "the weights: not base64"), ("QQ=", "the weights: not base64"),
+    ("QR==", "the weights: not canonical base64"), ("QUJD", "the weights: not a zlib stream"),
+    (build.packed(b"more"), "the weights: not one zlib stream of the tensors")])  # fmt: skip
+def test_malformed_weights_are_rejected_by_name(weights: str, reason: str) -> None:
+    tensors = {"a": np.arange(2, dtype=np.float32)}
+    nodes = [{"op": "input", "size": 2}, {"op": "tensor", "name": "a"}, {"op": "add", "of": [0, 1]}]
+    proof, box = {"kind": "point", "case": 0, "inputs": ["0", "0"]}, {"lo": ["0", "0"], "hi": ["0", "0"]}
+    zeros = {key: [float(0).hex()] * 2 for key in box}
+    atom = {"input": [], "output": [[0, "1"]], "strict": False, "threshold": "0"}
+    case = {"exact": box, "float32": zeros, "unsafe": [[atom]]}
+    payload = {"claim": "violated", "levels": ["real"], "meta": {}, "model": build.model(nodes, tensors), "profile": "",
+               "proof": proof, "property": {"cases": [case], "text": "x"},
+               "weights": build.packed(build.tensor_file(tensors))}  # fmt: skip
+    assert verdict(payload).accepted
+    refused = verdict(payload | {"weights": weights})
+    assert (refused.accepted, refused.code, refused.reason) == (False, 1, reason)
 
 
 # --- the program itself

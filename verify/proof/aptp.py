@@ -38,7 +38,7 @@ def export_aptp(certificate: "Certificate | str | os.PathLike[str]") -> str:
     """
     data, payload, at = _opened(certificate)
     try:
-        network = checker.load_network(payload["model"], checker.unpacked(payload["weights"], "the weights"))
+        network = checker.load_network(payload["model"], checker.unpacked(payload["model"], payload["weights"]))
         if len(payload["property"]["cases"]) != 1:
             raise _unsupported(f"{len(payload['property']['cases'])} boxes of inputs, and APTP has one")
         case = checker.Case(payload["property"]["cases"][0], network)

@@ -22,7 +22,7 @@ from axiom_jax.verification.proof.certificate import (
     content_of,
     run_checker,
 )
-from axiom_jax.verification.proof.compiled import recompiled
+from axiom_jax.verification.proof.compiled import coarse, recompiled
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.proof.float32 import obstacle
 from axiom_jax.verification.proof.lowered import compared
@@ -89,8 +89,10 @@ def bind(checked: Checked, content: bytes, at: str, model: "Model | Subject | No
         return refused("it is a derivation: a statement about all arrays, not about a network")
     if differs := difference(found, subject):
         return refused(f"it is about another network than {subject.name}: {differs}")
-    if "float32" in checked.levels and (reason := obstacle(subject)) is not None:
-        return refused(f"level float32 cannot speak of {subject.name}: {reason}")
+    if "float32" in checked.levels:
+        profile = found.payload["profile"]
+        if (reason := obstacle(subject, profile) or coarse(subject, profile)) is not None:
+            return refused(f"level float32 cannot speak of {subject.name}: {reason}")
     if differs := source_difference(found.payload["model"]["source"], subject.source):
         return refused(f"it was not made from {subject.name}: {differs}")
     lines = [f"The network is {subject.name}: every weight was compared."]

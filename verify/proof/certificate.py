@@ -22,6 +22,7 @@ import numpy as np
 
 from axiom_jax._errors import CertificateError
 from axiom_jax._shapes_places import caller
+from axiom_jax.verification import checker
 from axiom_jax.verification._display import Facts, html_table, rich_table, shortened
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.search.margins import nearest
@@ -166,12 +167,12 @@ def tensors_of(payload: dict[str, Any]) -> dict[str, np.ndarray]:
     """
     found, start = {}, 0
     try:
-        blob = zlib.decompress(base64.b64decode(payload["weights"]))
+        blob = checker.unpacked(payload["model"], payload["weights"])
         for name, entry in sorted(payload["model"]["tensors"].items()):
             count = int(np.prod(entry["shape"], dtype=np.int64))
             flat = np.frombuffer(blob, {"F32": "<f4", "I32": "<i4"}[entry["dtype"]], count, start)
             found[name], start = flat.reshape(entry["shape"]), start + 4 * count
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
+    except (KeyError, TypeError, ValueError, checker.Rejected) as error:
         got = f"{type(error).__name__}: {error}"[:200]
         raise CertificateError("The weights cannot be read.", got=got, fix="make the certificate again") from error
     return found

@@ -13,6 +13,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import product
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,7 +21,7 @@ import jax
 import numpy as np
 from jax.errors import JaxRuntimeError
 
-from axiom_jax.verification.proof.float32 import obstacle
+from axiom_jax.verification.proof.float32 import PROFILE, obstacle
 from axiom_jax.verification.proof.hlo.meaning import MOVED, Meaning
 from axiom_jax.verification.proof.hlo.symbols import Symbols
 from axiom_jax.verification.proof.hlo.text import Instruction, Module, Unread, read
@@ -71,16 +72,32 @@ class Compilation:
         return f"every operation is kept when compiled with {self.text} ({self.environment}), for one row of inputs"
 
 
-def _environment() -> tuple[str, str, str]:
+def device_of(profile: str) -> Any:
+    """The first device that a profile speaks of; None where jax has none.
+
+    >>> device_of("cpu").platform
+    'cpu'
+    """
+    try:
+        return jax.devices(profile)[0]
+    except RuntimeError:
+        return None
+
+
+def _environment(profile: str) -> tuple[str, str, str]:
     """Versions of jax and jaxlib, and what is compiled for."""
-    return jax.__version__, metadata.version("jaxlib"), f"cpu {platform.machine()}"
+    machine = platform.machine() if profile == PROFILE else getattr(device_of(profile), "device_kind", "none")
+    return jax.__version__, metadata.version("jaxlib"), f"{profile} {machine}"
 
 
 _made: WeakKeyDictionary[Subject, dict[Any, Compilation]] = WeakKeyDictionary()
 
 
-def compilation(subject: Subject, options: Mapping[str, str] = DEFAULT) -> Compilation:
-    """Compile a model for the CPU, one row of it as it is verified, and compare what came out; once for each options.
+def compilation(subject: Subject, options: Mapping[str, str] = DEFAULT, profile: str = PROFILE) -> Compilation:
+    """Compile a model, one row of it as it is verified, and compare what came out; once for each options and profile.
+
+    Args:
+        profile: whose device is compiled for.
 
     >>> subject = Subject(lambda _, x: x * 3 + 1, (), (jax.ShapeDtypeStruct((2,), np.float32),))
     >>> compilation(subject).kept
@@ -93,22 +110,32 @@ def compilation(subject: Subject, options: Mapping[str, str] = DEFAULT) -> Compi
     True
     """
     made = _made.setdefault(subject, {})
-    key = tuple(sorted(options.items()))
+    key = tuple(sorted(options.items())), profile
     if key not in made:
-        made[key] = _compiled(subject, key)
+        made[key] = _compiled(subject, *key)
     return made[key]
 
 
-def _compiled(subject: Subject, options: tuple[tuple[str, str], ...]) -> Compilation:
-    told = lambda kept, reason, digest="": Compilation(kept, reason, digest, options, *_environment())
+def _lowered(subject: Subject, profile: str, device: Any) -> tuple[Any, str]:
+    """A model lowered for a device, and its HLO. A CPU multiplies in full float32; where another device does so only
+    on demand, the demand has to be the model's own."""
 
     def model(params: Any, *inputs: Any) -> Any:
         return subject.apply(params, *inputs)
 
+    precision = "highest" if profile == PROFILE else "default"
+    with jax.default_device(device), jax.default_matmul_precision(precision):
+        lowered = jax.jit(model).lower(subject.params, *subject.specs)
+        return lowered, lowered.as_text(dialect="hlo") or ""
+
+
+def _compiled(subject: Subject, options: tuple[tuple[str, str], ...], profile: str) -> Compilation:
+    told = lambda kept, reason, digest="": Compilation(kept, reason, digest, options, *_environment(profile))
+    if (device := device_of(profile)) is None:
+        return told(False, f"jax has no {profile.upper()} device to compile for")
     try:
-        with jax.default_device(jax.devices("cpu")[0]), jax.default_matmul_precision("highest"):
-            lowered = jax.jit(model).lower(subject.params, *subject.specs)
-            before = lowered.as_text(dialect="hlo")
+        with jax.default_device(device):
+            lowered, before = _lowered(subject, profile, device)
             after = lowered.compile(compiler_options=dict(options) or None).as_text()
     except (TypeError, ValueError, NotImplementedError, RuntimeError, JaxRuntimeError) as error:
         return told(False, f"it cannot be compiled: {type(error).__name__}")
@@ -118,21 +145,52 @@ def _compiled(subject: Subject, options: tuple[tuple[str, str], ...]) -> Compila
         program, optimised = read(before), read(after)
     except Unread as unread:
         return told(False, f"not compared: {unread}")
-    reason = difference(program, optimised)
+    reason = _inexact(program) if profile != PROFILE else None
+    reason = reason or difference(program, optimised)
     return told(reason is None, reason or "", optimised.digest)
 
 
-def hindrance(subject: Subject) -> str | None:
+def _inexact(program: Module) -> str | None:
+    """What of a program's products a GPU rounds more coarsely than float32; None if nothing."""
+    for e in (e for lines in program.computations.values() for e in lines):
+        if e.opcode in ("dot", "convolution") and e.attributes.get("operand_precision") != "{highest,highest}":
+            return f"a {e.opcode} does not ask for precision HIGHEST, without which GPUs multiply in fewer bits (TF32)"
+    return None
+
+
+def coarse(subject: Subject, profile: str) -> str | None:
+    """Why the model's products are not those of float32 on a profile's machines, whether one is here or not.
+
+    >>> import jax.numpy as jnp
+    >>> specs, w = (jax.ShapeDtypeStruct((2,), np.float32),), np.eye(2, dtype=np.float32)
+    >>> coarse(Subject(lambda w, x: jnp.dot(w, x, precision="highest"), w, specs), "cuda")
+    >>> coarse(Subject(lambda w, x: jnp.dot(w, x), w, specs), "cuda").partition(",")[0]
+    'a dot does not ask for precision HIGHEST'
+    """
+    if profile == PROFILE:
+        return None
+    try:
+        return _inexact(read(_lowered(subject, profile, device_of(PROFILE))[1]))
+    except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
+        return f"its products are not known: {error if isinstance(error, Unread) else type(error).__name__}"
+
+
+def hindrance(subject: Subject, profile: str = PROFILE) -> str | None:
     """Why level float32 is not claimed of a model; None where it can be tried, as XLA keeps its operations by default.
+
+    Args:
+        profile: the machines that the level would speak of.
 
     >>> specs = (jax.ShapeDtypeStruct((2,), np.float32),)
     >>> hindrance(Subject(lambda _, x: jax.nn.relu(x * 3 + 1), (), specs))
     >>> hindrance(Subject(lambda _, x: jax.nn.softmax(x), (), specs))
     'softmax is written by differences'
     """
-    if (why := obstacle(subject)) is not None:
+    if (why := obstacle(subject, profile) or coarse(subject, profile)) is not None:
         return why
-    found = compilation(subject)
+    if device_of(profile) is None:
+        return f"jax has no {profile.upper()} device to compile for, so what the compiler does is not known"
+    found = compilation(subject, profile=profile)
     return None if found.kept else f"the compiler is not seen to keep the operations: {found.reason}"
 
 
@@ -145,18 +203,18 @@ def recompiled(recorded: Mapping[str, str], subject: Subject) -> str | None:
     kinds = [kind for kind in recorded if kind.split(" ")[0] == KIND]
     if not kinds:
         return None
-    for options in (DEFAULT, KEEPING):
-        kind = Compilation(False, "", "", tuple(sorted(options.items())), *_environment()).kind
-        if kind not in kinds:
+    for options, profile in product((DEFAULT, KEEPING), (PROFILE, "cuda")):
+        kind = Compilation(False, "", "", tuple(sorted(options.items())), *_environment(profile)).kind
+        if kind not in kinds or device_of(profile) is None:
             continue
-        found = compilation(subject, options)
+        found = compilation(subject, options, profile)
         if not found.kept:
             return f"Compiled here with {found.text}, its operations are not known to be kept: {found.reason}."
         same = "is the one that the certificate names" if found.digest == recorded[kind] else (
             "is another one than the certificate names"
         )  # fmt: skip
         return f"Compiled here with {found.text}, every operation is kept; its optimised HLO {same}."
-    return f"The certificate names {kinds[0]}: compiled by another version, not compared."
+    return f"The certificate names {kinds[0]}: compiled by another version or for another device, not compared."
 
 
 @np.errstate(over="ignore")

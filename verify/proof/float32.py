@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from axiom_jax._errors import SpecError
 from axiom_jax._program import Equation, Program, Var
 from axiom_jax.verification.gating import bent, producers, settled
 from axiom_jax.verification.search.margins import Subject
 from axiom_jax.verification.shifting import differences
 
 PROFILE = "cpu"  # accuracies of functions as they are documented for XLA on CPUs; products in full float32
+PROFILES = (PROFILE, "cuda", "tpu")  # the checker knows the first two; of the last, why there is none
+TPU = "a TPU multiplies float32 numbers in parts of bfloat16, and no error of such products is proved"
 
 MOVES = {"broadcast_in_dim", "expand_dims", "reshape", "rev", "slice", "split", "squeeze", "transpose", "gather",
          "dynamic_slice", "tile", "stack", "concatenate", "pad", "copy", "stop_gradient", "neg"}  # fmt: skip
@@ -30,15 +33,29 @@ ADDS = {"add", "add_any", "sub"}
 SMALLEST, LARGEST = 2.0**-126, 2.0**100  # of normal numbers; of what constants may multiply to
 
 
-def obstacle(subject: Subject) -> str | None:
-    """Why level float32 says nothing of a model; None where it can be tried.
+def require_profile(profile: str, at: str | None) -> None:
+    """Refuse what is no profile.
+
+    Raises:
+        SpecError: it names those that there are.
+    """
+    if profile not in PROFILES:
+        raise SpecError("There is no such profile.", at=at, got=repr(profile), fix=f"use {', '.join(PROFILES)}")
+
+
+def obstacle(subject: Subject, profile: str = PROFILE) -> str | None:
+    """Why level float32 says nothing of a model on the machines of a profile; None where it can be tried.
 
     >>> import jax
     >>> specs = (jax.ShapeDtypeStruct((2,), np.float32),)
     >>> obstacle(Subject(lambda w, x: jax.nn.relu(w * x), np.ones(2, np.float32), specs))
     >>> obstacle(Subject(lambda _, x: jax.nn.softmax(x), (), specs))
     'softmax is written by differences'
+    >>> obstacle(Subject(lambda _, x: jax.nn.relu(x), (), specs), "tpu")
+    'a TPU multiplies float32 numbers in parts of bfloat16, and no error of such products is proved'
     """
+    if profile == "tpu":
+        return TPU
     program, values = subject.flat
     if differences(program):
         return "softmax is written by differences"

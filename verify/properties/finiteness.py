@@ -17,7 +17,6 @@ from axiom_jax._errors import UnsupportedPrimitive
 from axiom_jax.verification.domains.interval import Interval, interval
 from axiom_jax.verification.proof.compiled import hindrance
 from axiom_jax.verification.proof.exact import replayed
-from axiom_jax.verification.proof.float32 import PROFILE
 from axiom_jax.verification.properties.balls import contains, moved_in
 from axiom_jax.verification.properties.composing import certify
 from axiom_jax.verification.properties.scope import Budget, Place, Scope, unbounded
@@ -84,12 +83,12 @@ class ByIntervals:
 
     def _proved(self, budget: Budget) -> Proved | str:
         """A proof at level float32, or why there is none."""
-        if (reason := hindrance(self.scope.subject)) is not None:
+        if (reason := hindrance(self.scope.subject, budget.profile)) is not None:
             return reason
         if differs := replayed(self.scope.subject, prop := self._property()):
             return differs
         choices = [tuple(range(2 * self.scope.outputs))]
-        found = certify(self.scope.subject, prop, choices, budget, PROFILE)
+        found = certify(self.scope.subject, prop, choices, budget, budget.profile)
         return found if isinstance(found, Proved) and "float32" in found.levels else getattr(found, "reason", "")
 
     def _points(self, budget: Budget) -> list[np.ndarray]:

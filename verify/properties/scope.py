@@ -16,6 +16,7 @@ import numpy as np
 
 from axiom_jax._errors import SpecError
 from axiom_jax._shapes_places import caller
+from axiom_jax.verification.proof.float32 import PROFILE
 from axiom_jax.verification.properties.tails import Tail, tail_of
 from axiom_jax.verification.regions import L1, L2, Box, Everything, Linf, Polytope, Region
 from axiom_jax.verification.search.margins import Subject, nearest
@@ -29,6 +30,7 @@ class Budget:
         seconds: of search, without compilation. check_seconds: of the checker.
         points: inputs that are executed where something is tested. rows: of the data that are looked at.
         deadline: on `time.monotonic`, when searching ends whatever is left; None for never.
+        profile: the machines that level float32 is to speak of.
     """
 
     seconds: float
@@ -36,6 +38,7 @@ class Budget:
     points: int
     rows: int | None = None
     deadline: float | None = None
+    profile: str = PROFILE
 
     @property
     def left(self) -> float:

@@ -26,7 +26,6 @@ from axiom_jax.verification.proof.certificate import (
 )
 from axiom_jax.verification.proof.compiled import hindrance
 from axiom_jax.verification.proof.exact import exactly, replayed
-from axiom_jax.verification.proof.float32 import PROFILE
 from axiom_jax.verification.properties.scope import Budget
 from axiom_jax.verification.property import Property
 from axiom_jax.verification.results import Answer
@@ -122,7 +121,8 @@ class ByBounds:
     def _decide(self, prop: Property, budget: Budget) -> Decision:
         itself = self.network == "model"  # what runs; else theorems about real numbers lie between
         return decide(
-            self.subject, prop, timeout=budget.left, check_timeout=budget.check_seconds, float32=itself
+            self.subject, prop, timeout=budget.left, check_timeout=budget.check_seconds, float32=itself,
+            profile=budget.profile,
         )  # fmt: skip
 
     def _compiled(self, decision: Decision, budget: Budget) -> bool:
@@ -157,7 +157,8 @@ class ByBounds:
             tree.close(number, tuple(found.choice[number].tolist()))
         proof = tree_proof(tree, prop)
         seconds = min(budget.check_seconds, budget.left if near else budget.left / 4)
-        proved = self._accepted(prop, proof, seconds, rounded=bool((found.value > 0).all()))
+        rounded = bool((found.value > 0).all())
+        proved = self._accepted(prop, proof, seconds, budget.profile if rounded else "")
         return None if proved is None else (proved, max(float(found.value.min()), 0.0))
 
 
@@ -169,21 +170,19 @@ class ByBounds:
         proof = None if exact.missing is not None else combined(self.subject, prop)
         if exact.missing is not None or proof is None:
             return None
-        proved = self._accepted(prop, proof, min(budget.check_seconds, budget.left))
+        proved = self._accepted(prop, proof, min(budget.check_seconds, budget.left), budget.profile)
         return None if proved is None else (proved, None)
 
-    def _accepted(
-        self, prop: Property, proof: dict[str, Any], seconds: float, *, rounded: bool = True
-    ) -> Proved | None:
+    def _accepted(self, prop: Property, proof: dict[str, Any], seconds: float, asked: str) -> Proved | None:
         """What the checker makes of a proof: at level float32 where that can be tried, else over the real numbers.
 
         Args:
-            rounded: whether margins leave room for rounding.
+            asked: the profile of float32, or none where margins leave no room for rounding.
         """
         exact, deadline = exactly(self.subject), time.monotonic() + seconds
         if replayed(self.subject, prop) is not None:
             return None
-        tried = PROFILE if rounded and self.network == "model" and hindrance(self.subject) is None else ""
+        tried = asked if asked and self.network == "model" and hindrance(self.subject, asked) is None else ""
         for profile in dict.fromkeys((tried, "")):
             written = certificate(exact.model, exact.blob, describe_property(prop), "holds", proof, {}, profile)
             checked = _checked(written, max(deadline - time.monotonic(), 0.0))

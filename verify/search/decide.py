@@ -16,6 +16,7 @@ import numpy as np
 
 from axiom_jax.verification.proof.certificate import Certificate, Checked, run_checker, save_certificate
 from axiom_jax.verification.proof.exact import replayed
+from axiom_jax.verification.proof.float32 import PROFILE
 from axiom_jax.verification.proof.thinning import thinned
 from axiom_jax.verification.property import Property
 from axiom_jax.verification.search.compilation import beside, compile_seconds, ended
@@ -47,6 +48,7 @@ def decide(
     executor: str = "local",
     journal: str | os.PathLike[str] | None = None,
     float32: bool = False,
+    profile: str = PROFILE,
 ) -> Decision:
     """Prove or refute a property of a model.
 
@@ -61,13 +63,14 @@ def decide(
         jobs: over how many workers subproblems are spread. executor: "local" processes, or actors of "ray".
         journal: a file that keeps what was closed; a run that was cut off goes on from there.
         float32: whether a proof is tried at level `float32` too, where the subject is the model as it runs.
+        profile: the machines that this level is to speak of: "cpu", "cuda" or "tpu".
 
     Returns:
         A decision, at most two seconds late; never raises for lack of time, and after Ctrl-C answers what is known.
         What cannot be stopped, as a compilation, goes on in a thread.
 
     Raises:
-        SpecError, UnsupportedPrimitive: the property or the model cannot be posed.
+        SpecError, UnsupportedPrimitive: the property or the model cannot be posed, or there is no such profile.
     """
     start, compiled = time.monotonic(), compile_seconds()
     deadline = start + timeout
@@ -76,7 +79,7 @@ def decide(
 
     def posed() -> tuple[Question, Court]:
         question = pose(subject, prop)
-        return question, Court(question, meta or {}, float32, certificate_path is not None)
+        return question, Court(question, meta or {}, float32, certificate_path is not None, profile)
 
     posing = beside(posed)
     if not ended(posing, deadline + GRACE):
@@ -209,7 +212,8 @@ def _conclude(
                 spent += checked.seconds
             decision = replace(decision, check_seconds=spent)
             if checked.accepted:
-                return replace(decision, verdict=Proved(proof, checked.levels))
+                short = court.short_of(checked.levels)
+                return replace(decision, verdict=Proved(proof, checked.levels), short_of_float32=short)
             if checked.failed and not last and not search.open and _split_further(court, search, checked, deadline):
                 repairs, found = repairs + 1, search.proof()
             elif (profile and not checked.timed_out) or not judged:  # at last the checker decides, not the fast check

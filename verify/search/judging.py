@@ -31,7 +31,7 @@ from axiom_jax.verification.proof.certificate import (
 )
 from axiom_jax.verification.proof.compiled import compilation, hindrance
 from axiom_jax.verification.proof.exact import exactly, replayed
-from axiom_jax.verification.proof.float32 import PROFILE
+from axiom_jax.verification.proof.float32 import PROFILE, require_profile
 from axiom_jax.verification.proof.lowered import stablehlo
 from axiom_jax.verification.property import Case
 from axiom_jax.verification.search.margins import Question, nearest
@@ -44,17 +44,22 @@ class Court:
     """Judges candidate points exactly and writes certificates; both speak of the same network.
 
     Args:
-        float32: whether the level is tried; `profile` is then the machine it speaks of, "" if it can speak of none.
+        float32: whether the level is tried; `profile` is then the machines it speaks of, "" if it can speak of none.
         kept: whether certificates go into a file of the user's.
+        machines: the profile that is asked for.
 
     `until` is when judging has to end, on `time.monotonic`; `judging` says whether a point is being judged, `unjudged`
     whether there was no time for one, and `took` how many seconds the slowest one took.
     """
 
-    def __init__(self, question: Question, meta: dict[str, str], float32: bool = False, kept: bool = False):
+    def __init__(
+        self, question: Question, meta: dict[str, str], float32: bool = False, kept: bool = False,
+        machines: str = PROFILE,
+    ):  # fmt: skip
+        require_profile(machines, "profile")
         self.question, self.exact, self.kept = question, exactly(question.subject), kept
         self.found: tuple[int, list[Fraction], list[tuple[Fraction, Fraction]]] | None = None
-        self.float32 = float32
+        self.float32, self.machines = float32, machines
         self.until, self.judging, self.unjudged, self.took = inf, False, False, 0.0
         self.meta = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -62,15 +67,25 @@ class Court:
         } | meta
 
     @cached_property
-    def profile(self) -> str:  # looked for when there is a proof, not before a search
-        return PROFILE if self.float32 and hindrance(self.question.subject) is None else ""
+    def hindrance(self) -> str | None:  # looked for when there is a proof, not before a search
+        return hindrance(self.question.subject, self.machines)
+
+    @property
+    def profile(self) -> str:
+        return self.machines if self.float32 and self.hindrance is None else ""
+
+    def short_of(self, levels: Sequence[str]) -> str | None:
+        """Why a proof did not reach level float32; None if it did, or was not to."""
+        if not self.float32 or "float32" in levels:
+            return None
+        return self.hindrance or "a margin is too small for rounding, or a value may be too large"
 
     def certificate(self, claim: str, proof: dict[str, Any], profile: str = "") -> Certificate:
         model, asked = self.exact.model, describe_property(self.question.property)
         if self.kept:  # lowering takes some hundredths of a second
             model = {**model, "source": {**model["source"], **stablehlo(self.question.subject)}}
         meta = self.meta
-        if profile and (found := compilation(self.question.subject)).kept:
+        if profile and (found := compilation(self.question.subject, profile=profile)).kept:
             meta = meta | {"compilation": found.told}
             model = {**model, "source": {**model["source"], found.kind: found.digest}}
         return certificate(model, self.exact.blob, asked, claim, proof, meta, profile)

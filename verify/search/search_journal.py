@@ -8,6 +8,7 @@ a proof is checked whole before it counts, a counterexample is judged exactly.
 import base64
 import hashlib
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterable
@@ -186,8 +187,10 @@ def _decoded(value: Any) -> Any:
         return None
     if "map" in value:
         return {key: _decoded(part) for key, part in value["map"]}
-    data = zlib.decompress(base64.b64decode(value["data"]))
-    return np.frombuffer(data, np.dtype(value["dtype"])).reshape(value["shape"]).copy()
+    dtype, shape = np.dtype(value["dtype"]), value["shape"]
+    size = math.prod(shape) * dtype.itemsize
+    data = zlib.decompressobj().decompress(base64.b64decode(value["data"]), size + 1)  # no more than is asked for
+    return np.frombuffer(data, dtype).reshape(shape).copy()
 
 
 def _line(body: dict[str, Any], before: str) -> tuple[bytes, str]:

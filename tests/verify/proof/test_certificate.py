@@ -1,7 +1,9 @@
 """The certificate file: canonical, atomic, clear about what is wrong with it."""
 
+import base64
 import hashlib
 import json
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +12,14 @@ import numpy as np
 import pytest
 
 import axiom_jax as ax
-from axiom_jax.verification.proof.certificate import canonical, run_checker, write_atomically
+from axiom_jax.cli import main
+from axiom_jax.verification.proof.certificate import (
+    Certificate,
+    canonical,
+    run_checker,
+    tensors_of,
+    write_atomically,
+)
 from axiom_jax.verification.property import Atom, Case, Property, robust
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject
@@ -68,6 +77,25 @@ def test_broken_files_are_refused_with_what_where_and_why(path, tmp_path):
     with pytest.raises(ax.CertificateError, match="was rejected"):
         ax.check_certificate(tmp_path / "none.cert").raise_if_rejected()
     assert not ax.check_certificate(tmp_path / "cut.cert").accepted
+
+
+@pytest.mark.parametrize("weights, reason", [
+    ("A===", "the weights: not base64"), ("QUJD", "the weights: not a zlib stream"),
+    (base64.b64encode(zlib.compress(bytes(1 << 24))).decode(), "the weights: not one zlib stream of the tensors"),
+])  # fmt: skip
+def test_weights_that_are_not_those_of_the_tensors_are_refused_by_every_reader(path, weights, reason, capsys):
+    ax.save_certificate(Certificate(ax.load_certificate(path).payload | {"weights": weights}), path)
+    for options in ([], ["--fast"], ["--json"]):
+        with pytest.raises(SystemExit) as left:
+            main(["check", str(path), *options])
+        said = capsys.readouterr().out.splitlines()
+        assert left.value.code == 1 and reason in said[-1] and "could not finish" not in said[-1]
+    found = ax.load_certificate(path)
+    assert reason in ax.check_certificate(found, SUBJECT).reason
+    for read in (ax.export_aptp, ax.export_coq, lambda found: tensors_of(found.payload)):
+        with pytest.raises(ax.CertificateError) as caught:
+            read(found)
+        assert reason in caught.value.got
 
 
 def test_one_flipped_bit_anywhere_is_rejected(path, tmp_path):

@@ -1,5 +1,6 @@
 """Searches spread over workers and written to journals: the same verdict and a whole proof, whatever is killed."""
 
+import base64
 import json
 import os
 import pickle
@@ -8,6 +9,8 @@ import signal
 import sys
 import threading
 import time
+import tracemalloc
+import zlib
 from fractions import Fraction
 
 import jax
@@ -388,6 +391,20 @@ def test_ten_kills_change_nothing(executor, monkeypatch):
         assert whole(search, asked) and len(kills) == 10, kills
     finally:
         crew.close()
+
+
+def test_a_journal_unpacks_no_more_of_an_array_than_its_shape():
+    lines = json.loads(json.dumps(encoded([(None, (0,), Multipliers({0: np.ones((2, 3))}, np.ones((1, 0))))])))
+    found = decoded(lines)[0][2]
+    assert np.array_equal(found.slopes[0], np.ones((2, 3))) and found.betas.shape == (1, 0) and found.weights is None
+    lines[0][2]["slopes"]["map"][0][1]["data"] = base64.b64encode(zlib.compress(bytes(1 << 24))).decode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError):
+            decoded(lines)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_models_travel_or_say_why_not():

@@ -39,7 +39,7 @@ def export_coq(certificate: "Certificate | str | os.PathLike[str]", *, timeout: 
     """
     data, payload, at = _opened(certificate)
     try:
-        network = checker.load_network(payload["model"], checker.unpacked(payload["weights"], "the weights"))
+        network = checker.load_network(payload["model"], checker.unpacked(payload["model"], payload["weights"]))
         cases = [checker.Case(raw, network) for raw in payload["property"]["cases"]]
         lines = lines_of(network)
         network.prepare()
