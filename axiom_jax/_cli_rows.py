@@ -13,7 +13,7 @@ from axiom_jax._cli_verify import decide_files
 from axiom_jax._errors import AxiomError, SpecError
 from axiom_jax.verification.search.compilation import wait_for_compilations
 
-SETTLING = 120.0  # seconds that what a row left behind may take before the next one begins
+SETTLING = 600.0  # seconds that what a row left behind may take before the next one begins
 LATE = 60.0  # seconds after its limits at which a worker is ended
 NOTHING = {"verdict": "unknown", "vnncomp": "unknown", "checked": False}
 

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from axiom_jax.verification.domains.layered import work
 from axiom_jax.verification.search.attack import Attack
 from axiom_jax.verification.search.branch_and_bound import Search
 from axiom_jax.verification.search.device_pool import input_search
 from axiom_jax.verification.search.margins import Question
 from axiom_jax.verification.search.neuron_splits import NeuronSearch
+from axiom_jax.verification.search.root_bounds import LABOUR, outward
 from axiom_jax.verification.search.strategy import Judge, Strategy
 
 FEW_INPUTS = 10  # so many free inputs are split first
@@ -33,7 +35,8 @@ def searches(question: Question) -> "Portfolio":
     """The searches that may decide a question, the likeliest first.
 
     Few free inputs: halving them reaches every corner soon. Small piecewise linear networks: linear programs, which end
-    complete. Large ones: splits of neurons, whose bounds cost one backward pass.
+    complete. Large ones: splits of neurons, whose bounds cost one backward pass; inputs are left whole where the bounds
+    of a box take minutes.
     """
     inputs = ("splits of inputs", lambda: input_search(question))
     neurons = ("splits of neurons", lambda: NeuronSearch(question))
@@ -44,7 +47,9 @@ def searches(question: Question) -> "Portfolio":
         return Portfolio(question, [inputs, neurons, programs], patience=20.0)
     if size <= FEW_NEURONS:
         return Portfolio(question, [programs, neurons, inputs], patience=5.0)
-    return Portfolio(question, [neurons, programs, inputs], patience=30.0)
+    box = outward(question.lo[0], question.hi[0])
+    slow = work(question.plan, *box) > LABOUR  # a box takes minutes, and no halves of so many inputs help
+    return Portfolio(question, [neurons, programs] if slow else [neurons, programs, inputs], patience=30.0)
 
 
 class Portfolio:
