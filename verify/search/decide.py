@@ -225,8 +225,8 @@ def _conclude(
 def _expressed(court: Court, search: Strategy, until: float) -> tuple[Strategy, dict[str, Any] | str]:
     """The proof of a closed search, and the search that it is of: another one where the first one bounds what
     certificates have no words for, as a softmax taken by pairs."""
-    found, question = search.proof(), in_terms_of_certificates(court.question)
-    if isinstance(found, dict) or question is None:
+    found = search.proof()
+    if isinstance(found, dict) or (question := in_terms_of_certificates(court.question)) is None:
         return search, found
     again = searches(question)
     searching, court.until = beside(lambda: again.run(until, court.judge)), until
