@@ -95,7 +95,8 @@ def test_models_by_name(axiom, tmp_path):
 
 
 def test_interrupted_prints_what_is_known(tmp_path):
-    text = "∀x, y, z. sum(tanh(x * y) * sin(z + exp(x))) <= sum(sin(x * y * z)) + 1e9 * n"
+    left = "sum(tanh(x * y + w) * sin(z + exp(x)) * tanh(w * z) * cos(x * y))"
+    text = f"∀x, y, z, w. {left} <= sum(sin(x * y * z) * tanh(w + x + z)) + 1e9 * n"
     script = "from axiom_jax import _cli_prove, cli; print('ready', flush=True); cli.main()"
     command = [sys.executable, "-c", script, "prove", text, "--timeout", "60", "--json"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)}

@@ -193,14 +193,16 @@ def test_what_cannot_be_stopped_is_left_behind_at_the_deadline():
 def test_ctrl_c_while_a_batch_takes_long_is_answered_at_once():
     def interrupt(stage, bound, boxes, left):
         if stage == "search" and not gate.is_set():
-            pressed.append(time.monotonic())
-            _thread.interrupt_main()  # as a signal does; the search is in another thread
-            gate.wait(20)
+            for _ in range(4):  # a callback of JAX's may swallow it, as it may a signal
+                pressed.append(time.monotonic())
+                _thread.interrupt_main()  # as a signal does; the search is in another thread
+                if gate.wait(5):
+                    break
 
     gate, params, pressed = threading.Event(), draw(3, hidden=32), list[float]()
     prop = below(Fraction(smallest(params)) - Fraction(1, 20))
     decision = decide(Subject(network, params, SPECS), prop, timeout=300, progress=interrupt)
-    assert time.monotonic() - pressed[-1] < 20
+    assert time.monotonic() - pressed[-1] < 5
     assert isinstance(decision.verdict, Unknown) and decision.verdict.reason.startswith("interrupted: ")
     assert decision.bound is not None and decision.boxes > 0
     assert compiles()
@@ -210,7 +212,7 @@ def test_ctrl_c_while_a_batch_takes_long_is_answered_at_once():
 
 
 def test_a_point_that_there_is_no_time_to_judge_is_not_lost_silently():
-    """Exponentials take long in exact arithmetic: here some seconds for one point."""
+    """Exponentials take long in exact arithmetic: here many seconds for one point."""
 
     def curved(weights, x):
         y = x.sum() * weights
@@ -219,7 +221,7 @@ def test_a_point_that_there_is_no_time_to_judge_is_not_lost_silently():
         return y.mean(keepdims=True)
 
     inputs = (jax.ShapeDtypeStruct((16,), np.float32),)
-    subject = Subject(curved, np.linspace(-1, 1, 8000, dtype=np.float32), inputs)
+    subject = Subject(curved, np.linspace(-1, 1, 40000, dtype=np.float32), inputs)
     prop = Property((Case((Fraction(-1),) * 16, (Fraction(1),) * 16, ((Atom(((0, Fraction(1)),), Fraction(10)),),)),))
     Attack(pose(subject, prop)).advance()  # compiled, so that the attack takes no time
     start = time.monotonic()
