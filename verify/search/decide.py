@@ -189,6 +189,8 @@ def _conclude(
     first, spent = found, time.monotonic() - began
     with tempfile.TemporaryDirectory() as folder:
         while True:
+            if court.found is not None:  # a point was judged exactly: bounds in floats were wrong
+                return court.refuted(decision, path, check_timeout)
             if isinstance(found, str):
                 return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {found}"))
             proof = court.certificate("holds", found, profile)
@@ -216,6 +218,8 @@ def _conclude(
                 return replace(decision, verdict=Proved(proof, checked.levels), short_of_float32=short)
             if checked.failed and not last and not search.open and _split_further(court, search, checked, deadline):
                 repairs, found = repairs + 1, search.proof()
+            elif court.found is not None:
+                continue
             elif (profile and not checked.timed_out) or not judged:  # at last the checker decides, not the fast check
                 repairs, profile, found = 0 if profile else REPAIRS, "", first if search.open else found
             else:

@@ -1,5 +1,6 @@
 """Whatever the fast check says of a proof, the checker decides: nothing is proved against it, and nothing is lost."""
 
+import time
 from fractions import Fraction
 
 import jax
@@ -10,9 +11,12 @@ from axiom_jax.verification import checker, fast_check
 from axiom_jax.verification.proof.certificate import Checked, run_checker
 from axiom_jax.verification.property import Atom, Case, Property
 from axiom_jax.verification.search import decide as deciding
+from axiom_jax.verification.search.branch_and_bound import Search
 from axiom_jax.verification.search.decide import FEW, decide
-from axiom_jax.verification.search.margins import Subject
-from axiom_jax.verification.verdict import Claimed, Proved
+from axiom_jax.verification.search.judging import Court
+from axiom_jax.verification.search.margins import Subject, pose
+from axiom_jax.verification.search.tree import Tree
+from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, Unknown
 
 SPECS = (jax.ShapeDtypeStruct((1, 2), np.float32),)
 
@@ -84,3 +88,18 @@ def test_a_proof_that_the_checker_refuses_is_never_proved(asked, again):
     assert decision.verdict.reason == "the checker did not accept: refused by the checker"
     assert ("fast", True) in said and said[-1] == ("exact", False) and ("exact", True) not in said
     assert (said.count(("exact", False)) > 1) is again
+
+
+def test_a_point_that_turns_up_while_a_proof_is_mended_refutes():
+    """A search that believed what is false closed its only leaf; split again, it finds a point, judged exactly."""
+    above = Property((Case((Fraction(-1),) * 2, (Fraction(1),) * 2, ((Atom(((0, Fraction(1)),), BELOW + 1),),)),))
+    question = pose(SUBJECT, above)
+    tree, search = Tree(1), Search(question)
+    tree.close(0, (0,))
+    search.resume(tree)
+    assert search.run(time.monotonic() + 60, lambda *_: False) == "closed"
+    decision = Decision(Unknown(""), 0.0)
+    found = deciding._conclude(
+        Court(question, {}), search, decision, True, 60.0, None, time.monotonic() + 60, lambda *_: None
+    )
+    assert isinstance(found.verdict, Refuted) and found.verdict.levels == ("real",)
