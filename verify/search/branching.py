@@ -20,6 +20,7 @@ from axiom_jax.verification.search.margins import Spec
 from axiom_jax.verification.search.optimised import Batch, Layout, prepared, row_bounds, with_lines
 
 THIN = 1e-6  # a box this thin, relative to its ends, is not split
+NEURONS = 1 << 17  # of subproblems whose bounds are differentiated at once, which takes some gigabytes
 INSIDE = 0.2  # a curve is split at least this far from both ends of its box, relative to the width
 
 
@@ -46,7 +47,10 @@ def candidates(
         useful = jnp.stack([loss for loss, _ in best], 1).reshape(-1) > -jnp.inf
         return jnp.where(useful, ids, -1), at[ids], unit[ids]
 
-    return jax.vmap(one)(batch, weights, worst)
+    few = 1 << max(NEURONS // max(layout.neurons, 1), 1).bit_length() - 1
+    if not _multiplied(layout) or batch.case.shape[0] <= few:
+        return jax.vmap(one)(batch, weights, worst)
+    return jax.lax.map(lambda x: one(*x), (batch, weights, worst), batch_size=few)
 
 
 def scores(

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from axiom_jax.verification.property import Atom, Case, Property
+from axiom_jax.verification.search import branching
 from axiom_jax.verification.search.branching import candidates
 from axiom_jax.verification.search.margins import Subject, pose
 from axiom_jax.verification.search.neuron_parts import Open, multiplications
@@ -66,3 +67,21 @@ def test_multiplications_count_products_and_convolutions():
     prop = Property((Case((Fraction(0),) * 16, (Fraction(1),) * 16, ((atom,),)),), "")
     plan = pose(Subject(convolve, kernel, image), prop).plan
     assert multiplications(plan) == 3 * 9 * 4 + 27
+
+
+def test_candidates_of_products_are_the_same_for_a_few_subproblems_at_once(monkeypatch):
+    """Derivatives of all bounds are taken for as many subproblems as memory is meant for."""
+    atom = Atom(((0, Fraction(1)),), Fraction(0))
+    prop = Property((Case((Fraction(-1),) * 2, (Fraction(1),) * 2, ((atom,),)),), "")
+    product = lambda w, x: (jax.nn.relu(x @ w) * (x @ w)[::-1]).sum(keepdims=True)
+    search = NeuronSearch(pose(Subject(product, WEIGHTS, SPECS), prop))
+    assert branching._multiplied(search.layout)
+    assert search._rooted({0}, time.monotonic() + 600)
+    one = Open(0, 0, -np.inf, (), None, None, 1e-6)
+    given = search.layout, search.question.values, search.question.spec, search._batch([one], 4)
+    found = optimise(*given, 5, np.full(4, np.inf, np.float32))
+    every = candidates(*given, found.weights, found.worst, 4)
+    monkeypatch.setattr(branching, "NEURONS", 2 * search.layout.neurons)
+    candidates.clear_cache()
+    for a, b in zip(every, candidates(*given, found.weights, found.worst, 4), strict=True):
+        np.testing.assert_array_equal(a, b)
