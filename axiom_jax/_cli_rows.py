@@ -93,9 +93,10 @@ def decide_rows(rows: Sequence[Row], jobs: int = 1, executor: str = "local") -> 
         rows and answers, as they end.
     """
     if jobs == 1 and executor == "local":
-        for row in rows:
+        for number, row in enumerate(rows):
+            if number:
+                wait_for_compilations(time.monotonic() + SETTLING)
             yield row, decided(row)
-            wait_for_compilations(time.monotonic() + SETTLING)
         return
     workers = _workers(min(jobs, len(rows)), executor)
     try:

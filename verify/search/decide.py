@@ -185,7 +185,7 @@ def _conclude(
     tell("check", decision.bound, search.boxes, 0)
     began, repairs = time.monotonic(), 0
     profile = court.profile if check else ""  # compiles the model, for level float32
-    search, found = _expressed(court, search, began + check_timeout) if check else (search, search.proof())
+    search, found = _expressed(court, search, began + check_timeout, tell) if check else (search, search.proof())
     first, spent = found, time.monotonic() - began
     with tempfile.TemporaryDirectory() as folder:
         while True:
@@ -226,16 +226,23 @@ def _conclude(
                 return replace(decision, verdict=Claimed(proof, f"the checker did not accept: {checked.reason}"))
 
 
-def _expressed(court: Court, search: Strategy, until: float) -> tuple[Strategy, dict[str, Any] | str]:
+def _expressed(
+    court: Court, search: Strategy, until: float, tell: Progress
+) -> tuple[Strategy, dict[str, Any] | str]:
     """The proof of a closed search, and the search that it is of: another one where the first one bounds what
-    certificates have no words for, as a softmax taken by pairs."""
+    certificates have no words for, as a softmax taken by pairs. Ctrl-C ends that one, and what was claimed stays."""
     found = search.proof()
     if isinstance(found, dict) or (question := in_terms_of_certificates(court.question)) is None:
         return search, found
     again = searches(question)
-    searching, court.until = beside(lambda: again.run(until, court.judge)), until
-    if ended(searching, until + GRACE) and searching.result() == "closed":
-        return again, again.proof()
+    watch, court.until = _Watch(again, tell), until
+    searching = beside(lambda: again.run(until, court.judge, watch))
+    try:
+        if ended(searching, until + GRACE) and searching.result() == "closed":
+            return again, again.proof()
+    except KeyboardInterrupt:
+        watch.stopped, court.until = True, time.monotonic()
+        return search, f"{found}, and the search for a proof about those was interrupted"
     return search, f"{found}, and a proof about those was not found in time"
 
 

@@ -95,20 +95,39 @@ def test_several_cases_and_disjuncts(tmp_path):
     assert isinstance(decide(subject, Property(near.cases + wrong.cases, "one fails"), timeout=30).verdict, Refuted)
 
 
-@pytest.mark.slow
-def test_a_softmax_that_is_bounded_by_pairs_is_proved_as_certificates_write_it(tmp_path):
+def attention():
     """Attention over 8 tokens: more differences than searches write out, by more inputs than are halved."""
     generator = np.random.default_rng(0)
     mix, values = (generator.normal(size=shape).astype(np.float32) for shape in ((64, 12), (8,)))
-    attention = lambda w, x: (jax.nn.softmax((w[0] @ x).reshape(8, 8)) @ w[1]).sum(keepdims=True)
-    subject = Subject(attention, (mix, values), (jax.ShapeDtypeStruct((12,), np.float32),))
-    middle = float(attention((mix, values), np.zeros(12, np.float32))[0])
+    apply = lambda w, x: (jax.nn.softmax((w[0] @ x).reshape(8, 8)) @ w[1]).sum(keepdims=True)
+    subject = Subject(apply, (mix, values), (jax.ShapeDtypeStruct((12,), np.float32),))
+    middle = float(apply((mix, values), np.zeros(12, np.float32))[0])
     low = Atom(((0, Fraction(1)),), Fraction(middle - 1))
-    prop = Property((Case((Fraction(-1, 100),) * 12, (Fraction(1, 100),) * 12, ((low,),)),))
+    return subject, Property((Case((Fraction(-1, 100),) * 12, (Fraction(1, 100),) * 12, ((low,),)),))
+
+
+@pytest.mark.slow
+def test_a_softmax_that_is_bounded_by_pairs_is_proved_as_certificates_write_it(tmp_path):
+    subject, prop = attention()
     assert in_terms_of_certificates(pose(subject, prop)) is not None
     decision = decide(subject, prop, certificate_path=tmp_path / "a.cert")
     assert isinstance(decision.verdict, Proved), decision.to_dict()
     assert check_certificate(tmp_path / "a.cert", subject).accepted
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_a_proof_is_searched_in_other_terms_leaves_what_was_claimed():
+    def interrupt(stage, bound, boxes, left):
+        stages.append(stage)
+        if stage == "search" and "check" in stages:
+            _thread.interrupt_main()
+            gate.wait(20)
+
+    gate, stages = threading.Event(), list[str]()
+    decision = decide(*attention(), progress=interrupt)
+    gate.set()
+    assert isinstance(decision.verdict, Claimed) and decision.verdict.reason.endswith("was interrupted")
+    wait_for_compilations(time.monotonic() + 60)
 
 
 def test_another_model_is_told_apart(tmp_path):
