@@ -84,7 +84,8 @@ def relaxation_at(name: str) -> Callable[..., Lines]:
 
 
 def relaxation_start(name: str) -> Callable[..., Any]:
-    """`start(lo, hi, **params) -> t` (2, *shape): where `relaxation_at` gives the lines of least area.
+    """`start(lo, hi, **params) -> t` (2, *shape): where `relaxation_at` gives the lines of least area, 0 where an
+    infinite or overflowing box has none.
 
     >>> relaxation_start("max")(jnp.float32(-1), jnp.float32(2)).tolist()
     [1.0, 0.0]
@@ -93,8 +94,9 @@ def relaxation_start(name: str) -> Callable[..., Any]:
 
     def start(lo: Any, hi: Any, **params: Any) -> Any:
         found = reach(lo, hi, **params)
-        width = found.most - found.least
-        return jnp.where(width > 0, jnp.clip((found.best - found.least) / jnp.where(width > 0, width, 1), 0, 1), 0)
+        width, above = found.most - found.least, found.best - found.least
+        known = (width > 0) & jnp.isfinite(width) & jnp.isfinite(above)
+        return jnp.where(known, jnp.clip(above / jnp.where(known, width, 1), 0, 1), 0)
 
     return start
 

@@ -95,3 +95,12 @@ def test_far_out_nothing_is_claimed_that_is_not_so(name):
             size = 1e-5 * (1 + np.abs(y) + np.abs(np.float64(lines.below) * x) + np.abs(np.float64(lines.above) * x))
             assert (low <= y + size).all() and (high >= np.minimum(y - size, 3e38)).all()
             assert not np.isposinf(low).any() and not np.isneginf(high).any()
+
+
+@pytest.mark.parametrize("name", sorted({*adjustable, "reciprocal"}))
+def test_a_start_is_a_choice_on_boxes_without_end_too(name):
+    rule, exponent = rule_of(name)
+    ends = np.float32([-np.inf, -3e38, -1e20, -2, -1e-30, 0, 1e-30, 2, 1e20, 3e38, np.inf])
+    lo, hi = (a[np.triu_indices(len(ends))] for a in np.meshgrid(ends, ends, indexing="ij"))
+    start = np.asarray(jax.jit(lambda lo, hi: relaxation_start(rule)(lo, hi, **exponent))(lo, hi))
+    assert start.shape == (2, *lo.shape) and ((start >= 0) & (start <= 1)).all(), (name, lo, hi, start)
