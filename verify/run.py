@@ -18,7 +18,7 @@ from axiom_jax.verification.proof.certificate import canonical
 from axiom_jax.verification.proof.compiled import hindrance
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.proof.float32 import PROFILE, require_profile
-from axiom_jax.verification.properties.base import Claim, ModelProperty, interrupted, settle
+from axiom_jax.verification.properties.base import Claim, ModelProperty, settle
 from axiom_jax.verification.properties.reading import scope_of
 from axiom_jax.verification.properties.scope import MODES, Budget, Scope
 from axiom_jax.verification.regions import Region
@@ -26,7 +26,7 @@ from axiom_jax.verification.results import Item, Result
 from axiom_jax.verification.search.margins import Subject
 from axiom_jax.verification.settling import checked_seconds
 from axiom_jax.verification.telemetry import telemetry
-from axiom_jax.verification.verdict import Unknown
+from axiom_jax.verification.verdict import Unknown, interrupted
 
 Asked = tuple[ModelProperty, Claim]
 

@@ -21,7 +21,7 @@ from axiom_jax._errors import AxiomError, SpecError, UnsupportedPrimitive
 from axiom_jax._shapes_places import caller
 from axiom_jax.verification._display import shortened
 from axiom_jax.verification.statement import Statement
-from axiom_jax.verification.verdict import Claimed, Point, Proved, Refuted, Unknown, Verdict
+from axiom_jax.verification.verdict import Claimed, Point, Proved, Refuted, Unknown, Verdict, interrupted
 from axiom_jax.verification.watching import Guard
 
 TIMEOUT = 10.0  # seconds of a statement
@@ -93,7 +93,7 @@ class _Attempt:
                     break
                 found = self._attempted(step)
         except KeyboardInterrupt:
-            return self._open("interrupted")
+            return self.claim or self._open("interrupted")
         if found is not None or self.claim is not None:
             return found or self.claim or self._open("")
         late = time.monotonic() > self.start + self.timeout - 0.05
@@ -257,12 +257,14 @@ class _Attempt:
         found = decision.verdict
         if isinstance(found, Unknown):
             self.bound = found.bound
-            if found.reason.startswith("interrupted"):
+            if interrupted(found):
                 raise KeyboardInterrupt
             self.tried.append(f"branch and bound over a box: {found.reason}")
             return None
         if isinstance(found, Claimed):
             self.claim = self._claimed(found.certificate, f"branch and bound: {found.reason}")
+            if interrupted(found):
+                raise KeyboardInterrupt
             return None if self.check else self.claim
         text, scope = self.statement.text, "over the real numbers, for every point of the region"
         if quantifiers == {"exists"}:  # no point, or one

@@ -317,3 +317,12 @@ class Decision:
         return title, [*rows, *([("certificate", self.certificate_path)] if self.certificate_path else [])]
 
     __rich__, _repr_html_ = rich_table, html_table
+
+
+def interrupted(verdict: object) -> bool:
+    """Whether Ctrl-C ended the search for a verdict, or the checking of its proof.
+
+    >>> interrupted(Unknown("interrupted: 3 boxes left open")), interrupted(Unknown("out of time after 5 s"))
+    (True, False)
+    """
+    return isinstance(verdict, (Unknown, Claimed)) and verdict.reason.startswith("interrupted")

@@ -25,7 +25,7 @@ from axiom_jax.verification.regions import L1, L2, Everything, Polytope, point_w
 from axiom_jax.verification.results import Answer, Tested
 from axiom_jax.verification.search.judging import unsafe
 from axiom_jax.verification.search.margins import Subject
-from axiom_jax.verification.verdict import Counterexample, Proved, Refuted, Unknown
+from axiom_jax.verification.verdict import Counterexample, Proved, Refuted, Unknown, interrupted
 
 Unsafe = tuple[tuple[Atom, ...], ...]
 NEAR = 1e-3  # margins that may be unsafe in exact arithmetic; more than that is no rounding
@@ -338,8 +338,3 @@ def settle(claim: Claim, budget: Any) -> tuple[Outcome, Way]:
     if isinstance(answer, Unknown) and len(tried) > 1:
         answer = Unknown("; then ".join(dict.fromkeys(tried)), answer.bound, answer.timed_out)
     return Outcome(answer, seconds, outcome.bound), way
-
-
-def interrupted(answer: Any) -> bool:
-    """Whether Ctrl-C stopped the search for an answer."""
-    return isinstance(answer, Unknown) and answer.reason.startswith("interrupted")

@@ -10,12 +10,12 @@ import numpy as np
 from axiom_jax._errors import SpecError
 from axiom_jax._shapes_places import caller
 from axiom_jax.verification._display import Facts, html_table, rich_table
-from axiom_jax.verification.properties.base import claim_at, interrupted, settle
+from axiom_jax.verification.properties.base import claim_at, settle
 from axiom_jax.verification.properties.reading import scope_of
 from axiom_jax.verification.properties.robustness import Robust, cut, exact_radius
 from axiom_jax.verification.properties.scope import MODES, Scope, need_labels, short
 from axiom_jax.verification.results import Answer
-from axiom_jax.verification.verdict import Proved, Refuted, Unknown
+from axiom_jax.verification.verdict import Proved, Refuted, Unknown, interrupted
 
 
 @dataclass(frozen=True, repr=False)

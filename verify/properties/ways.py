@@ -35,7 +35,7 @@ from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.margins import Subject, pose
 from axiom_jax.verification.search.tree import Tree
 from axiom_jax.verification.statement import Statement
-from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, Unknown
+from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, Unknown, interrupted
 
 COMPILED = 0.2  # of the time was compilation: then it is asked again, compiled
 AGAIN = 2  # how often
@@ -114,7 +114,7 @@ class ByBounds:
             where = f" ({error.at})" if error.at else ""
             return Outcome(Unknown(f"no bounds: {error.what}{where}"), spent())
         verdict = decision.verdict
-        if isinstance(verdict, Unknown) and not verdict.reason.startswith("interrupted") and _strict(prop):
+        if isinstance(verdict, Unknown) and not interrupted(verdict) and _strict(prop):
             verdict = self._touching(prop, budget) or verdict
         return Outcome(verdict, spent(), decision.bound)
 

@@ -173,16 +173,38 @@ def _conclude(
     deadline: float,
     tell: Progress,
 ) -> Decision:
-    """Write the proof of a closed search, have it checked, split further what the checker refuses.
+    """Write the proof of a closed search and have it checked; after Ctrl-C what was claimed stays."""
+    tell("check", decision.bound, search.boxes, 0)
+    written: list[Certificate] = []
+    try:
+        return _proved(court, search, decision, check, check_timeout, path, deadline, tell, written)
+    except KeyboardInterrupt:
+        reason = "interrupted: every box is closed, but the proof was not checked to the end"
+        proof, file = (written[-1], path) if written else (None, None)
+        return replace(decision, verdict=Claimed(proof, reason), certificate_path=str(file) if file else None)
+
+
+def _proved(
+    court: Court,
+    search: Strategy,
+    decision: Decision,
+    check: bool,
+    check_timeout: float,
+    path: str | os.PathLike[str] | None,
+    deadline: float,
+    tell: Progress,
+    written: list[Certificate],
+) -> Decision:
+    """Write a proof, have it checked, split further what the checker refuses.
 
     Level float32 comes first: what is proved there is proved over the real numbers too. Leaves that fall short there
-    are split a few times; then the level is given up, and the proof is taken that there was before.
+    are split a few times; then the level is given up, and the proof is taken that there was before. Every proof goes
+    into `written` when its file is there.
     """
     if court.exact.missing is not None:
         return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {court.exact.missing}"))
     if differs := replayed(court.question.subject, court.question.property):
         return replace(decision, verdict=Claimed(None, differs))
-    tell("check", decision.bound, search.boxes, 0)
     began, repairs = time.monotonic(), 0
     profile = court.profile if check else ""  # compiles the model, for level float32
     search, found = _expressed(court, search, began + check_timeout, tell) if check else (search, search.proof())
@@ -195,6 +217,7 @@ def _conclude(
                 return replace(decision, verdict=Claimed(None, f"the certificate cannot express it yet: {found}"))
             proof = court.certificate("holds", found, profile)
             target = save_certificate(proof, path or Path(folder, "proof.cert"))
+            written.append(proof)
             decision = replace(decision, certificate_path=str(path) if path else None, leaves=search.leaves)
             if not check:
                 return replace(decision, verdict=Claimed(proof, "not checked"))
@@ -230,7 +253,7 @@ def _expressed(
     court: Court, search: Strategy, until: float, tell: Progress
 ) -> tuple[Strategy, dict[str, Any] | str]:
     """The proof of a closed search, and the search that it is of: another one where the first one bounds what
-    certificates have no words for, as a softmax taken by pairs. Ctrl-C ends that one, and what was claimed stays."""
+    certificates have no words for, as a softmax taken by pairs."""
     found = search.proof()
     if isinstance(found, dict) or (question := in_terms_of_certificates(court.question)) is None:
         return search, found
@@ -242,7 +265,7 @@ def _expressed(
             return again, again.proof()
     except KeyboardInterrupt:
         watch.stopped, court.until = True, time.monotonic()
-        return search, f"{found}, and the search for a proof about those was interrupted"
+        raise
     return search, f"{found}, and a proof about those was not found in time"
 
 

@@ -29,7 +29,7 @@ from axiom_jax.verification.search.compilation import compile_count, compiles, w
 from axiom_jax.verification.search.decide import decide
 from axiom_jax.verification.search.judging import Court
 from axiom_jax.verification.search.margins import Subject, in_terms_of_certificates, nearest, pose
-from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, Unknown
+from axiom_jax.verification.verdict import Claimed, Decision, Proved, Refuted, Unknown, interrupted
 
 SPECS = (jax.ShapeDtypeStruct((1, 2), np.float32),)
 
@@ -126,8 +126,25 @@ def test_ctrl_c_while_a_proof_is_searched_in_other_terms_leaves_what_was_claimed
     gate, stages = threading.Event(), list[str]()
     decision = decide(*attention(), progress=interrupt)
     gate.set()
-    assert isinstance(decision.verdict, Claimed) and decision.verdict.reason.endswith("was interrupted")
+    assert isinstance(decision.verdict, Claimed) and interrupted(decision.verdict)
+    assert "every box is closed" in decision.verdict.reason
     wait_for_compilations(time.monotonic() + 60)
+
+
+def test_ctrl_c_while_the_checker_runs_leaves_what_was_claimed_and_its_file(tmp_path, monkeypatch):
+    """A real checker, held up: what is pressed then ends the waiting, not the claim."""
+
+    def pressed(path, timeout=None):
+        assert check_certificate(path, subject).accepted  # what is written is whole
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("axiom_jax.verification.search.decide.run_checker", pressed)
+    subject = Subject(network, draw(1), SPECS)
+    decision = decide(subject, below(-100), certificate_path=tmp_path / "a.cert")
+    assert isinstance(decision.verdict, Claimed) and interrupted(decision.verdict)
+    assert decision.verdict.certificate is not None and decision.to_dict()["levels"] == []
+    assert decision.certificate_path == str(tmp_path / "a.cert")
+    assert check_certificate(tmp_path / "a.cert", subject).accepted
 
 
 def test_another_model_is_told_apart(tmp_path):
