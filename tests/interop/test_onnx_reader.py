@@ -342,6 +342,16 @@ def test_refusal(name: str, golden: Any, tmp_path: Path, monkeypatch: pytest.Mon
     golden(f"onnx/{name}.txt", str(caught.value))
 
 
+def test_a_few_bytes_that_stand_for_very_many_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    content = data(MLP)
+    (tmp_path / "net.onnx.gz").write_bytes(gzip.compress(content))
+    monkeypatch.setattr("axiom_jax.interop.onnx.file.MODEL", len(content))
+    from_onnx(tmp_path / "net.onnx.gz")
+    monkeypatch.setattr("axiom_jax.interop.onnx.file.MODEL", len(content) - 1)
+    with pytest.raises(AxiomError, match="too large"):
+        from_onnx(tmp_path / "net.onnx.gz")
+
+
 def test_refusal_of_paths(golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("folder.onnx").mkdir()

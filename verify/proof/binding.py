@@ -3,11 +3,9 @@
 A certificate is read once: what the checker judges and what is compared with the model are the same bytes.
 """
 
-import gzip
 import hashlib
 import os
 import tempfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axiom_jax._errors import CertificateError
+from axiom_jax._gzip import MODEL, unpacked
 from axiom_jax.verification.proof.certificate import (
     Certificate,
     Checked,
@@ -242,7 +241,6 @@ def replayed_file(subject: Subject, cases: Any) -> Replay | None:
 
 def _uncompressed(file: str) -> bytes | None:
     try:
-        content = Path(file).read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error):
+        return unpacked(Path(file).read_bytes(), MODEL)
+    except (OSError, ValueError):
         return None

@@ -11,7 +11,8 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -85,22 +86,36 @@ class SearchJournal:
             if body is None:
                 break
             self.digest, end = json.loads(line)["digest"], end + len(line)
-            if "found" in body:
-                point = [float.fromhex(x) for x in body["found"]["point"]]
-                self.found = body["found"]["case"], np.array(point, np.float32)
-            elif "search" in body:
-                grown = [(serial, decoded(growth)) for serial, growth in body["grown"]]
-                self.past.setdefault(body["search"], []).extend(grown)
+            with self._understood():
+                self._take(body)
         self.file.truncate(end)
+
+    def _take(self, body: dict[str, Any]) -> None:
+        if "found" in body:
+            point = [float.fromhex(x) for x in body["found"]["point"]]
+            self.found = int(body["found"]["case"]), np.array(point, np.float32)
+        elif "search" in body:
+            grown = [(int(serial), decoded(growth)) for serial, growth in body["grown"]]
+            self.past.setdefault(body["search"], []).extend(grown)
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Lines are whole, by their digests; what they say may still be nothing that a search writes."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, zlib.error) as error:
+            raise SpecError("The journal is damaged.", at=str(self.path), got="a line that no search writes",
+                            fix="delete it, and the search begins anew") from error  # fmt: skip
 
     def restore(self, search: str, tree: Tree, parents: dict[int, int]) -> bool:
         """Let a fresh tree grow as it did before; whether there was anything. Later notes go on from there."""
         serials, count = {root: root for root in range(tree.cases)}, tree.cases
         nodes = {serial: node for node, serial in serials.items()}
-        for serial, growth in self.past.get(search, ()):
-            node = nodes.pop(serial)
-            for left in graft(tree, node, growth, parents):
-                nodes[count], count = left, count + 1
+        with self._understood():
+            for serial, growth in self.past.get(search, ()):
+                node = nodes.pop(serial)
+                for left in graft(tree, node, growth, parents):
+                    nodes[count], count = left, count + 1
         self.serials[search], self.counts[search] = {node: serial for serial, node in nodes.items()}, count
         return search in self.past
 

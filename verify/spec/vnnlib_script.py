@@ -4,17 +4,16 @@ Most of a large file declares variables and compares one variable with one numbe
 is one token, so that the rest of the reader sees a fifth of the text.
 """
 
-import gzip
 import hashlib
 import os
 import re
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from axiom_jax._errors import SpecError
+from axiom_jax._gzip import PROPERTY, TooLong, unpacked
 
 DEPTH = 200  # of parentheses
 TEXT = 20_000  # bytes of text that a property carries along
@@ -53,21 +52,22 @@ def read_text(path: str | os.PathLike[str]) -> str:
             at=source,
             fix=f"did you mean {other}?" if os.path.isfile(other) else "give the path of a .vnnlib file",
         ) from error
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise SpecError(
-                "The compressed property is damaged or cut short.", at=source, fix="fetch the file again"
-            ) from error
     try:
-        return content.decode("utf-8-sig")
+        return unpacked(content, PROPERTY).decode("utf-8-sig")
+    except TooLong as error:
+        raise SpecError(
+            "The compressed property is too large.", at=source, got=str(error), fix="unpack it yourself"
+        ) from error
     except UnicodeDecodeError as error:
         raise SpecError(
             "The property is not text.",
             at=source,
             got=f"byte {error.start} is not UTF-8",
             fix="save it as UTF-8, or give the path of a .vnnlib file",
+        ) from error
+    except ValueError as error:
+        raise SpecError(
+            "The compressed property is damaged or cut short.", at=source, fix="fetch the file again"
         ) from error
 
 

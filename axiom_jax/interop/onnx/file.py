@@ -1,10 +1,8 @@
 """The parts of an ONNX file: content, opset, inputs and outputs, tensors, attributes; each refused if damaged."""
 
 import difflib
-import gzip
 import hashlib
 import os
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from axiom_jax._errors import ModelError
+from axiom_jax._gzip import MODEL, TooLong, unpacked
 
 Dimensions = tuple[int | str, ...]
 OLDEST, NEWEST = 7, 28  # 7 is the first opset whose broadcasting is numpy's; later than 28 nothing was compared
@@ -33,14 +32,16 @@ def read_content(path: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
                 at=file,
                 fix=f"did you mean {other}?" if os.path.isfile(other) else "give the path of an .onnx file",
             ) from error
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ModelError(
-                "The compressed model is damaged or cut short.", at=file, fix="fetch the file again"
-            ) from error
-    return content, file
+    try:
+        return unpacked(content, MODEL), file
+    except TooLong as error:
+        raise ModelError(
+            "The compressed model is too large.", at=file, got=str(error), fix="unpack it yourself"
+        ) from error
+    except ValueError as error:
+        raise ModelError(
+            "The compressed model is damaged or cut short.", at=file, fix="fetch the file again"
+        ) from error
 
 
 def parse(content: bytes, file: str) -> Any:

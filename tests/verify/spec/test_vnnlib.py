@@ -277,6 +277,13 @@ def test_refusal_of_files(golden: Any, tmp_path: Path, monkeypatch: pytest.Monke
     golden("vnnlib/files.txt", "\n".join(messages))
 
 
+def test_a_few_bytes_that_stand_for_very_many_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("axiom_jax.verification.spec.vnnlib_script.PROPERTY", 1 << 20)
+    (tmp_path / "bomb.vnnlib.gz").write_bytes(gzip.compress(b";" * (1 << 20) + b"\n"))
+    with pytest.raises(SpecError, match=r"too large.*\n.*bomb.*\n.*more than 1,048,576 bytes"):
+        read_vnnlib(tmp_path / "bomb.vnnlib.gz", 2, 2)
+
+
 @pytest.mark.parametrize("suffix", [".vnnlib", ".vnnlib.gz"])
 def test_files_are_read_plain_or_compressed(tmp_path: Path, suffix: str):
     text = script("(<= Y_0 0)")
