@@ -12,11 +12,12 @@ from axiom_jax.verification.derivation_checker import Affine, Node
 
 DIGITS = 60
 CLOSE = mpmath.mpf(10) ** -25
+ENTRIES = 1 << 16  # of variables, that are looked at before a value counts as too long a sum
 Number = Fraction | mpmath.mpf
 
 
 class Unclear(Exception):
-    """Two numbers are too close to be compared, or one is too large to be computed."""
+    """Two numbers are too close to be compared, or one is too large, or of too many terms, to be computed."""
 
 
 def number(x: Number) -> mpmath.mpf:
@@ -42,10 +43,14 @@ def same(a: Number, b: Number) -> bool:
 class Point:
     """Values for the names of a term: integers for indices and sizes, a function of integers for each variable."""
 
-    def __init__(self, integers: dict[str, int], seed: int) -> None:
+    def __init__(self, integers: dict[str, int], seed: int, asked: list[int] | None = None) -> None:
         self.integers, self.seed = integers, seed
+        self.asked = [0] if asked is None else asked  # how many entries, of this point and all that came of it
 
     def entry(self, name: str, index: tuple[int, ...]) -> Fraction:
+        self.asked[0] += 1
+        if self.asked[0] > ENTRIES:
+            raise Unclear
         chosen = random.Random(repr((self.seed, name, index)))
         return Fraction(chosen.randint(-6, 6), chosen.choice([1, 1, 1, 2, 3]))
 
@@ -53,7 +58,7 @@ class Point:
         return e.const + sum(k * self.integers[n] for n, k in e.terms)
 
     def under(self, name: str, value: int) -> "Point":
-        return Point(self.integers | {name: value}, self.seed)
+        return Point(self.integers | {name: value}, self.seed, self.asked)
 
 
 def value(t: Node, at: Point) -> Number:
@@ -82,6 +87,8 @@ def value(t: Node, at: Point) -> Number:
         return value(args[1] if truth(args[0], at) else args[2], at)
     if op in ("sum", "bigmax"):
         size, name = at.affine(args[0]), f"#{t.height}"
+        if size > ENTRIES:
+            raise Unclear
         each = [value(args[1], at.under(name, k)) for k in range(size)]
         if op == "sum":
             return sum(each, Fraction(0)) if all(isinstance(v, Fraction) for v in each) else sum(map(number, each))
