@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("AXIOM_VNNCOMP", str(ROOT.parent / "shared" / "data" / "vnncomp"))
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background, with its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MAPPED = 6000  # of 65,530 that Linux allows; about 3 GB of programs
 
