@@ -173,13 +173,15 @@ def _conclude(
     deadline: float,
     tell: Progress,
 ) -> Decision:
-    """Write the proof of a closed search and have it checked; after Ctrl-C what was claimed stays."""
+    """Write the proof of a closed search and have it checked; after Ctrl-C what is known stays."""
     tell("check", decision.bound, search.boxes, 0)
     written: list[Certificate] = []
     try:
         return _proved(court, search, decision, check, check_timeout, path, deadline, tell, written)
     except KeyboardInterrupt:
-        reason = "interrupted: every box is closed, but the proof was not checked to the end"
+        if court.found is not None:
+            return court.refuted(decision, path, 0.0)
+        reason = "interrupted: the search had closed every box, but the proof was not checked to the end"
         proof, file = (written[-1], path) if written else (None, None)
         return replace(decision, verdict=Claimed(proof, reason), certificate_path=str(file) if file else None)
 

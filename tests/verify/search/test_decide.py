@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from fractions import Fraction
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from axiom_jax.verification.proof.certificate import (
 )
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Atom, Case, Property, robust
+from axiom_jax.verification.search import decide as decide_module
 from axiom_jax.verification.search.attack import Attack
 from axiom_jax.verification.search.branch_and_bound import Search
 from axiom_jax.verification.search.compilation import compile_count, compiles, wait_for_compilations
@@ -127,7 +129,7 @@ def test_ctrl_c_while_a_proof_is_searched_in_other_terms_leaves_what_was_claimed
     decision = decide(*attention(), progress=interrupt)
     gate.set()
     assert isinstance(decision.verdict, Claimed) and interrupted(decision.verdict)
-    assert "every box is closed" in decision.verdict.reason
+    assert "had closed every box" in decision.verdict.reason
     wait_for_compilations(time.monotonic() + 60)
 
 
@@ -145,6 +147,21 @@ def test_ctrl_c_while_the_checker_runs_leaves_what_was_claimed_and_its_file(tmp_
     assert decision.verdict.certificate is not None and decision.to_dict()["levels"] == []
     assert decision.certificate_path == str(tmp_path / "a.cert")
     assert check_certificate(tmp_path / "a.cert", subject).accepted
+
+
+def test_ctrl_c_after_a_point_was_judged_exactly_refutes(monkeypatch):
+    """Repairs split once more, and may come upon a point that bounds in floats had overlooked."""
+
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decide_module, "_proved", pressed)
+    court = Court(pose(Subject(network, draw(1), SPECS), below(1000)), {})
+    begun, search = Decision(Unknown(""), 0.0, 0.0), SimpleNamespace(boxes=1)
+    conclude = lambda: decide_module._conclude(court, search, begun, True, 9.0, None, 0.0, lambda *_: None)
+    assert isinstance(conclude().verdict, Claimed)
+    assert court.judge(0, np.float32([0.25, -0.5]))
+    assert isinstance(conclude().verdict, Refuted)
 
 
 def test_another_model_is_told_apart(tmp_path):
