@@ -225,8 +225,8 @@ def test_lines_that_no_search_writes_are_told_of_and_kept(tmp_path, body):
     with contextlib.closing(SearchJournal(path, asked)) as journal:
         journal._append(body)
     kept = path.read_bytes()
-    with pytest.raises(SpecError, match="damaged"):
-        SearchJournal(path, asked).restore("a", Tree(len(asked.lo)), {})
+    with pytest.raises(SpecError, match="damaged"), contextlib.closing(SearchJournal(path, asked)) as journal:
+        journal.restore("a", Tree(len(asked.lo)), {})
     assert path.read_bytes() == kept
 
 
