@@ -6,6 +6,7 @@ import zlib
 
 MODEL = (1 << 31) - 1  # bytes: protobuf reads no larger message
 PROPERTY = 1 << 28  # bytes of VNN-LIB text
+PART = 1 << 20  # bytes that are unpacked at once
 
 
 class TooLong(ValueError):
@@ -29,10 +30,13 @@ def unpacked(content: bytes, most: int) -> bytes:
     """
     if content[:2] != b"\x1f\x8b":
         return content
+    file, found, size = gzip.GzipFile(fileobj=io.BytesIO(content)), list[bytes](), 0
     try:
-        found = gzip.GzipFile(fileobj=io.BytesIO(content)).read(most + 1)
+        while size <= most and (part := file.read(min(PART, most + 1 - size))):  # a read sets aside all it may bring
+            found.append(part)
+            size += len(part)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError("it is damaged or cut short") from error
-    if len(found) > most:
+    if size > most:
         raise TooLong(f"it unpacks to more than {most:,} bytes")
-    return found
+    return b"".join(found)

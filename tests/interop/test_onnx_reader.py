@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper, parser
 
 from axiom_jax._errors import AxiomError, ModelError, ShapeError
+from axiom_jax._gzip import MODEL, unpacked
 from axiom_jax._program import build
 from axiom_jax.interop import from_onnx, input_spec
 
@@ -350,6 +352,16 @@ def test_a_few_bytes_that_stand_for_very_many_are_refused(tmp_path: Path, monkey
     monkeypatch.setattr("axiom_jax.interop.onnx.file.MODEL", len(content) - 1)
     with pytest.raises(AxiomError, match="too large"):
         from_onnx(tmp_path / "net.onnx.gz")
+
+
+def test_no_more_memory_is_set_aside_than_comes_out():
+    content = gzip.compress(np.random.default_rng(0).bytes(3 << 20))
+    tracemalloc.start()
+    try:
+        assert len(unpacked(content, MODEL)) == 3 << 20
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_refusal_of_paths(golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -36,7 +36,7 @@ def read_content(path: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
         return unpacked(content, MODEL), file
     except TooLong as error:
         raise ModelError(
-            "The compressed model is too large.", at=file, got=str(error), fix="unpack it yourself"
+            "The compressed model is too large.", at=file, got=str(error), fix="keep its weights in files beside it"
         ) from error
     except ValueError as error:
         raise ModelError(
