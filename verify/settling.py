@@ -93,7 +93,9 @@ class _Attempt:
                     break
                 found = self._attempted(step)
         except KeyboardInterrupt:
-            return self.claim or self._open("interrupted")
+            if self.claim is None:
+                return self._open("interrupted")
+            return replace(self.claim, reason=f"interrupted; {self.claim.reason}")
         if found is not None or self.claim is not None:
             return found or self.claim or self._open("")
         late = time.monotonic() > self.start + self.timeout - 0.05

@@ -21,6 +21,7 @@ from axiom_jax.verification import proving, settling
 from axiom_jax.verification.composing import Unfit, pose_statement
 from axiom_jax.verification.derivation_checker import check
 from axiom_jax.verification.spec.notation import read, rounded
+from axiom_jax.verification.verdict import interrupted
 from axiom_jax.verification.watching import Guard
 
 pytestmark = pytest.mark.filterwarnings("ignore::axiom_jax.UnprovedWarning")
@@ -78,6 +79,17 @@ def test_networks_over_boxes():
     assert isinstance(refuted, ax.Refuted)
     x = refuted.counterexample["x"]
     assert x.shape == (2,) and float(model(x[None])[0, 0]) > float(model(x[None])[0, 1]) - 100
+
+
+def test_ctrl_c_while_the_checker_runs_keeps_the_claim_and_is_told(monkeypatch):
+    def pressed(path, timeout=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("axiom_jax.verification.search.decide.run_checker", pressed)
+    model = ax.Sequential(nn.Dense(2, 3), nn.relu, nn.Dense(3, 2))
+    found = ax.prove("∀x ∈ [-1, 1]. |model(x)| <= 100", timeout=60, names={"model": model})
+    assert isinstance(found, ax.Claimed) and interrupted(found), found
+    assert "had closed every box" in found.reason and found.guard is not None
 
 
 @pytest.mark.campaign
