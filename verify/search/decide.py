@@ -174,9 +174,9 @@ def _conclude(
     tell: Progress,
 ) -> Decision:
     """Write the proof of a closed search and have it checked; after Ctrl-C what is known stays."""
-    tell("check", decision.bound, search.boxes, 0)
     written: list[Certificate] = []
     try:
+        tell("check", decision.bound, search.boxes, 0)
         return _proved(court, search, decision, check, check_timeout, path, deadline, tell, written)
     except KeyboardInterrupt:
         if court.found is not None:

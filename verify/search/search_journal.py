@@ -103,7 +103,7 @@ class SearchJournal:
         """Lines are whole, by their digests; what they say may still be nothing that a search writes."""
         try:
             yield
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, zlib.error) as error:
             raise SpecError("The journal is damaged.", at=str(self.path), got="a line that no search writes",
                             fix="delete it, and the search begins anew") from error  # fmt: skip
 
