@@ -6,8 +6,9 @@ bounds (CROWN) by matrix products. Rounded to nearest: for search, never a proof
 Source: Zhang et al. 2018, CROWN, arXiv 1811.00866; Xu et al. 2021, Fast and complete (α slopes), arXiv 2011.13824.
 """
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -22,6 +23,7 @@ from axiom_jax.verification.search._leaves_matrices import Affine, applied
 from axiom_jax.verification.search.margins import Question, with_atoms
 
 BLOCK = 256  # rows of a backward pass
+NONE = np.zeros(0, int)
 
 Boxes = Mapping[int, tuple[np.ndarray, np.ndarray]]
 
@@ -45,6 +47,20 @@ class Unit:
     @property
     def columns(self) -> slice:
         return slice(self.start, self.start + self.size)
+
+
+@dataclass
+class Begun:
+    """Bounds of a box as far as there was time for them.
+
+    Args:
+        boxes: by number of site, (lo, hi), each (size,). ends: the same of the site that is being bounded.
+        rows: its neurons that are yet to be bounded by backward passes.
+    """
+
+    boxes: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    ends: tuple[np.ndarray, np.ndarray] | None = None
+    rows: np.ndarray = field(default_factory=lambda: NONE)
 
 
 def obstacle(plan: Plan) -> str | None:
@@ -182,48 +198,62 @@ class Network:
         Returns:
             by number of site, (lo, hi), each (size,).
         """
-        boxes: dict[int, tuple[Any, Any]] = {}
+        begun = Begun()
+        self.bound(begun, lo, hi, known)
+        return begun.boxes
+
+    def bound(
+        self, begun: Begun, lo: np.ndarray, hi: np.ndarray, known: Boxes | None = None, deadline: float = np.inf
+    ) -> bool:
+        """Go on with the bounds of an input box, see `bounds`; False where the deadline, on `time.monotonic`, came
+        first: deep nets take minutes."""
+        boxes = begun.boxes
         low, high = np.zeros(self.columns), np.zeros(self.columns)
         low[: self.inputs], high[: self.inputs] = lo, hi
         for position, unit in enumerate(self.units):
             for site in (unit.site, unit.decides):
                 if site >= 0 and site not in boxes:
-                    boxes[site] = self._bounded(site, position, lo, hi, low, high, boxes, known)
+                    if begun.ends is None:
+                        begun.ends = self._enclosed(site, low, high, known)
+                        begun.rows = np.flatnonzero((begun.ends[0] < 0) & (begun.ends[1] > 0)) if position else NONE
+                    while len(begun.rows):
+                        if time.monotonic() >= deadline:
+                            return False
+                        self._tighten(begun, site, position, lo, hi)
+                    l, u = begun.ends
+                    crossed = l > u  # empty, by rounding or because the part has no points
+                    boxes[site] = np.where(crossed, np.minimum(l, u), l), np.where(crossed, np.maximum(l, u), u)
+                    begun.ends = None
             below, below_at_0, above, above_at_0 = self.lines(unit, boxes)
             l, u = boxes[unit.site] if unit.site >= 0 else (unit.value, unit.value)
             if unit.decides < 0:
                 low[unit.columns], high[unit.columns] = np.maximum(l, 0), np.maximum(u, 0)
             else:
                 low[unit.columns], high[unit.columns] = below * l + below_at_0, above * u + above_at_0
-        return boxes
+        return True
 
-    def _bounded(
-        self,
-        site: int,
-        upto: int,
-        lo: np.ndarray,
-        hi: np.ndarray,
-        low: np.ndarray,
-        high: np.ndarray,
-        boxes: Boxes,
-        known: Boxes | None,
+    def _enclosed(
+        self, site: int, low: np.ndarray, high: np.ndarray, known: Boxes | None
     ) -> tuple[np.ndarray, np.ndarray]:
         affine = self.sites[site]
         middle, radius = (low + high) / 2, (high - low) / 2
         centre, spread = affine.at(middle[None])[0], abs(affine.matrix) @ radius
         l, u = centre - spread, centre + spread
-        if known is not None:
-            l, u = np.maximum(l, known[site][0].ravel()), np.minimum(u, known[site][1].ravel())
-        open_ = np.flatnonzero((l < 0) & (u > 0)) if upto else np.zeros(0, int)
-        for part in np.array_split(open_, max(1, -(-len(open_) // BLOCK))):
-            if len(part):
-                rows, at_0 = affine.matrix[part].toarray(), affine.offset[part]
-                both = np.concatenate([rows, -rows])
-                found, _ = self.backward(both, np.concatenate([at_0, -at_0]), lo, hi, boxes, upto=upto)
-                l[part] = np.maximum(l[part], found[: len(part)])
-                u[part] = np.minimum(u[part], -found[len(part) :])
-        crossed = l > u  # empty, by rounding or because the part has no points
-        return np.where(crossed, np.minimum(l, u), l), np.where(crossed, np.maximum(l, u), u)
+        if known is None:
+            return l, u
+        return np.maximum(l, known[site][0].ravel()), np.minimum(u, known[site][1].ravel())
+
+    def _tighten(self, begun: Begun, site: int, upto: int, lo: np.ndarray, hi: np.ndarray) -> None:
+        """Bound the next rows of a site by a backward pass."""
+        affine, part = self.sites[site], begun.rows[:BLOCK]
+        rows, at_0 = affine.matrix[part].toarray(), affine.offset[part]
+        both = np.concatenate([rows, -rows])
+        found, _ = self.backward(both, np.concatenate([at_0, -at_0]), lo, hi, begun.boxes, upto=upto)
+        assert begun.ends is not None
+        l, u = begun.ends
+        l[part] = np.maximum(l[part], found[: len(part)])
+        u[part] = np.minimum(u[part], -found[len(part) :])
+        begun.rows = begun.rows[BLOCK:]
 
     def lines(self, unit: Unit, boxes: Boxes, slopes: Any = None) -> tuple[np.ndarray, ...]:
         """Slope and offset of the lower, then of the upper line of every neuron of a unit, in the site's value.

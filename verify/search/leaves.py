@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from axiom_jax.verification.proof.emit import neuron_tree
-from axiom_jax.verification.search._leaves_affine import atoms_of
+from axiom_jax.verification.search._leaves_affine import Begun, atoms_of
 from axiom_jax.verification.search._leaves_bounds import Score
 from axiom_jax.verification.search._leaves_conflicts import Blamed, Conflicts
 from axiom_jax.verification.search._leaves_kept import Kept, keeps
@@ -100,6 +100,7 @@ class LeafSearch:
         self.ties: list[_Part] = []  # leaves whose margin is zero to rounding
         self.pool: list[_Part] = []
         self._roots: dict[int, Subproblem] = {}
+        self._begun: dict[int, Begun] = {}  # bounds of roots that time did not suffice for
         self._conflicts: dict[int, Conflicts] = {}
         self._programs: dict[int, Kept] = {}  # by case
         self._blamed: dict[int, frozenset[Split]] = {}  # by closed node whose sibling is open: splits it needs
@@ -126,11 +127,19 @@ class LeafSearch:
 
     def root(self, case: int) -> Subproblem:
         """A whole case, with bounds of all sites."""
+        self._rooted(case, np.inf)
+        return self._roots[case]
+
+    def _rooted(self, case: int, deadline: float) -> bool:
+        """Bound the sites of a case; False if time was out before all was bounded: the next time goes on from there."""
         if case not in self._roots:
             lo, hi = self.question.lo[case], self.question.hi[case]
-            self._roots[case] = Subproblem(case, lo, hi, self.network.bounds(lo, hi))
+            begun = self._begun.setdefault(case, Begun())
+            if not self.network.bound(begun, lo, hi, deadline=deadline):
+                return False
+            self._roots[case] = Subproblem(case, lo, hi, self._begun.pop(case).boxes)
             self._conflicts[case] = Conflicts(self.network, self._roots[case])
-        return self._roots[case]
+        return True
 
     def run(self, deadline: float, judge: Judge, progress: Callable[["LeafSearch"], None] | None = None) -> str:
         """Search until every part is closed, a candidate is judged unsafe, or time is out.
@@ -151,6 +160,8 @@ class LeafSearch:
             if len(part.path) > 1 and self._asked(part.sub.case, deadline, judge):
                 return self._ended("unsafe")
             if not part.sub.splits and not part.sub.boxes:
+                if not self._rooted(part.sub.case, deadline):
+                    return "time"
                 part = replace(part, sub=self.root(part.sub.case))
             if self._known(part):
                 continue

@@ -59,7 +59,7 @@ class Portfolio:
         question: what is asked.
         makers: the searches by name, the likeliest first; each is made when its first turn comes, and raises
             `NotImplementedError` where it cannot take the question on.
-        patience: seconds of the first search before another one gets a turn.
+        patience: seconds of the first search before another one is made, and gets a turn.
 
     An attack comes first, and again after every round of turns.
     """
@@ -121,8 +121,8 @@ class Portfolio:
             return "unsafe"
         while time.monotonic() < deadline:
             turns = [s for _, s in self.searches if id(s) not in stuck]
-            if self.waiting and (fresh := self._make()) is not None:
-                turns.append(fresh)
+            opening = bool(turns) and self.patience > 0  # others take seconds to be made
+            turns += [] if opening else self._fresh()
             if not turns:
                 if self.waiting:
                     continue
@@ -142,10 +142,17 @@ class Portfolio:
                     stuck.add(id(search))
                 if time.monotonic() >= deadline:
                     break
+                if opening:
+                    opening = False
+                    turns += self._fresh()  # whose turn is next
             if self.attack.run(min(deadline, time.monotonic() + ATTACK * self.slice), judge) == "unsafe":
                 return "unsafe"
             self.slice *= 2
         return "time"
+
+    def _fresh(self) -> list[Strategy]:
+        made = self._make() if self.waiting else None
+        return [] if made is None else [made]
 
     def _make(self) -> Strategy | None:
         name, make = self.waiting.pop(0)

@@ -16,7 +16,8 @@ from axiom_jax.verification import checker
 from axiom_jax.verification.proof.certificate import certificate, describe_property
 from axiom_jax.verification.proof.exact import exactly
 from axiom_jax.verification.property import Atom, Case, Property
-from axiom_jax.verification.search._leaves_affine import Network, atoms_of
+from axiom_jax.verification.search import _leaves_affine
+from axiom_jax.verification.search._leaves_affine import Begun, Network, atoms_of
 from axiom_jax.verification.search._leaves_bounds import Refutation, evaluate
 from axiom_jax.verification.search._leaves_kept import Kept
 from axiom_jax.verification.search._leaves_mixed import INFEASIBLE
@@ -110,6 +111,31 @@ def test_bounds_hold_at_points(name):
     for site, (lo, hi) in net.bounds(question.lo[0], question.hi[0]).items():
         values = net.sites[site].at(columns)
         assert np.all(values >= lo - 1e-9) and np.all(values <= hi + 1e-9)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_bounds_that_time_did_not_suffice_for_go_on_where_they_were(name, monkeypatch):
+    apply, weights, inputs = PROGRAMS[name]
+    question = asked(apply, weights, inputs, [[(0, 0)]])
+    net, begun = Network(question), Begun()
+    monkeypatch.setattr(_leaves_affine, "BLOCK", 1)
+    given, clock, calls = (question.lo[0], question.hi[0]), itertools.count(), 0
+    whole = net.bounds(*given)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) % 2)  # time for one row of each call
+    while not net.bound(begun, *given, deadline=1):
+        calls += 1
+    assert begun.boxes.keys() == whole.keys()
+    assert all(np.array_equal(a, b) for k, ends in whole.items() for a, b in zip(ends, begun.boxes[k], strict=True))
+    assert calls or all(lo.min() >= 0 or hi.max() <= 0 for lo, hi in list(whole.values())[1:])
+
+
+def test_a_search_by_linear_programs_keeps_its_time_before_it_has_bounds():
+    question = asked(network, draw(3, 4, 40, 40, 2), 4, [[(0, 0)]])
+    search = LeafSearch(question)
+    begun = time.monotonic()
+    search._begun[0] = Begun()
+    assert not search._rooted(0, begun) and search.boxes == 0
+    assert search.run(begun + FAR, lambda case, point: True) in ("closed", "unsafe")
 
 
 @given(st.integers(0, 10**6))
