@@ -59,6 +59,7 @@ def enclosed(
     iterations: int = 0,
     deadline: float | None = None,
     method: Method = "auto",
+    finished: set[Var] | None = None,
 ) -> Region:
     """Bounds of every value over one box of the inputs.
 
@@ -73,6 +74,8 @@ def enclosed(
         method: how sites are bounded: "crown" by rows, "forward" by linear functions that are carried forwards,
             "crown-ibp" and "interval" by intervals alone; "auto" is "crown" unless by `row_cost` that takes more
             than `BUDGET`, then the first of the others that takes less.
+        finished: sites that no row bounds any more, as their `boxes` are from earlier rows; all that rows have bounded
+            by the deadline are added, so that the next call goes on from there.
     """
     inputs = plan.program.inputs
     lows, highs = ([x] if len(inputs) == 1 and not isinstance(x, (list, tuple)) else list(x) for x in (lo, hi))
@@ -85,12 +88,14 @@ def enclosed(
         )
     method = _affordable(region, iterations) if method == "auto" else method
     bands = {v: _input_band(region, v) for v in inputs} if method == "forward" else {}
-    done = set(inputs)
+    done, finished = set(inputs), set() if finished is None else finished
     for k, step in enumerate(region.steps):
         for v in step.tightened:
-            if method == "crown" and v not in done and v in plan.program.varying:
+            if method == "crown" and v not in done | finished and v in plan.program.varying:
                 done.add(v)
                 _tighten(region, v, k, iterations, deadline)
+                if deadline is None or time.monotonic() <= deadline:
+                    finished.add(v)
         operands = tuple(region.boxes[v] for v in step.inputs)
         results, relaxed = steps_.forward(step.piece, step.kind, region.params(step), operands)
         for v, box in zip(step.outputs, results, strict=True):

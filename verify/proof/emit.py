@@ -8,7 +8,7 @@ Source: Wang et al. 2021, β-CROWN, arXiv 2103.06624 (the bound of a leaf); docs
 
 import base64
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -32,6 +32,7 @@ def neuron_tree(
     tree: Tree,
     bounds: Sequence[Boxes] | None = None,
     roots: Roots | None = None,
+    plain: Collection[int] = (),
     seconds: float = 60.0,
 ) -> dict[str, Any] | str:
     """The `proof` part of a certificate for a closed tree with splits of neurons, cuts of inputs and multipliers.
@@ -44,6 +45,7 @@ def neuron_tree(
             the checker's own, slopes that give them are found again and written.
         roots: for each case, its trees: their roots and the disjuncts each refutes. None: one tree a case for all.
             Leaves are numbered through the trees of a case in this order.
+        plain: cases whose bounds are no better than the checker's own.
         seconds: how long to look for such slopes.
 
     Returns:
@@ -80,7 +82,7 @@ def neuron_tree(
         writer.list_slots([root for root, _ in given], bounds[case] if bounds is not None else {})
         for root, disjuncts in given:
             writer.write(root, disjuncts)
-        if bounds is not None and bounds[case]:
+        if bounds is not None and bounds[case] and case not in plain:
             writer.add_lemmas(improved(question, case, bounds[case], deadline=deadline))
         trees.append(writer.proof([list(disjuncts) for _, disjuncts in given]))
     return {"kind": "tree", "trees": trees}

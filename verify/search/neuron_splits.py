@@ -31,7 +31,7 @@ from axiom_jax.verification.search.optimised import (
     optimise,
     split_bounds,
 )
-from axiom_jax.verification.search.root_bounds import Stage, outward, stages
+from axiom_jax.verification.search.root_bounds import Begun, Stage, outward, stages
 from axiom_jax.verification.search.strategy import Judge
 from axiom_jax.verification.search.subproblem import LOWER, UPPER, Split, Subproblem, clipped
 from axiom_jax.verification.search.tree import OPEN, Multipliers, Tree
@@ -100,7 +100,8 @@ class NeuronSearch:
         self.finished: list[Open] = []  # nothing in them can be split, and yet they are not closed
         self.resume(Tree(len(self.pieces)))  # its roots are the pieces
         self.boxes = 0
-        self.begun: dict[int, dict[Var, Interval]] = {}  # bounds that time did not suffice for
+        self.begun: dict[int, Begun] = {}  # bounds that time did not suffice for
+        self.plain: set[int] = set()  # cases whose bounds are no better than the checker's rule
         self.closed_bound = np.inf
         self.roots: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # (neurons,) float32 ends of all sites, by case
         state = 16 * self.rows * (self.layout.choices + self.layout.neurons + question.lo.shape[1])
@@ -173,7 +174,7 @@ class NeuronSearch:
         """The `proof` part of a certificate of a closed search, or in words why it cannot be written."""
         self._rooted(self._cases, np.inf)  # a tree that grew elsewhere has been taken up
         roots = [[(k, (p.disjunct,)) for k, p in enumerate(self.pieces) if p.case == case] for case in self._cases]
-        return neuron_tree(self.question, self.tree, self.bounds, roots)
+        return neuron_tree(self.question, self.tree, self.bounds, roots, self.plain)
 
     @property
     def bounds(self) -> list[dict[int, tuple[np.ndarray, np.ndarray]]]:
@@ -491,13 +492,15 @@ class NeuronSearch:
             given = self.given[case]
             if given is None:
                 pieces = [k for k, piece in enumerate(self.pieces) if piece.case == case]
-                for stage in stages(self.question, case, self.begun.get(case), deadline):
-                    self.begun[case] = stage.boxes
+                begun = self.begun.setdefault(case, Begun())
+                for stage in stages(self.question, case, begun, deadline):
                     if self._settled(pieces, stage, deadline):
                         break
                     if time.monotonic() >= deadline:
                         return False
-                given = self.begun[case]
+                given = begun.boxes
+                if not begun.improved:
+                    self.plain.add(case)
             flat = lambda end, given=given: np.concatenate(
                 [np.zeros(0), *(np.ravel(getattr(given[v], end)) for v in self.layout.plan.sites)]
             )

@@ -5,8 +5,8 @@ program of a deep net as a whole.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -59,11 +59,32 @@ class Stage:
         return value, slopes
 
 
-def stages(question: Question, case: int, boxes: Mapping[Var, Interval] | None, deadline: float) -> Iterator[Stage]:
+@dataclass
+class Begun:
+    """How far the bounds of a case have got.
+
+    Args:
+        boxes: of sites, as far as they are known.
+        finished: by steps in which lines are improved, the sites that are bounded so. seconds: what that took.
+        judged: the stages after which there was time to go on.
+    """
+
+    boxes: dict[Var, Interval] = field(default_factory=dict)
+    finished: dict[int, set[Var]] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    judged: set[tuple[Method, int]] = field(default_factory=set)
+
+    @property
+    def improved(self) -> bool:
+        """Whether lines were chosen for neurons; otherwise the checker's own rule bounds them as well."""
+        return SITE_STEPS in self.finished
+
+
+def stages(question: Question, case: int, begun: Begun, deadline: float) -> Iterator[Stage]:
     """Ever better bounds of one case.
 
     Args:
-        boxes: of sites, as far as they are known already.
+        begun: where to go on; it is kept up to date.
         deadline: on `time.monotonic`; what is yielded after it holds, but may be no better than intervals. The last
             stage, which takes longest, is left out where there is not the time for it.
 
@@ -72,20 +93,23 @@ def stages(question: Question, case: int, boxes: Mapping[Var, Interval] | None, 
     plan = question.plan
     values = with_atoms(question.values, question.slots, question.spec, case)
     known, (lo, hi) = environment(plan, values), outward(question.lo[case], question.hi[case])
-    found = dict(boxes or {})
     order: list[tuple[Method, int]] = [("auto", 0), ("auto", SITE_STEPS)]
     if work(plan, lo, hi) > LABOUR:
         order.insert(0, ("crown-ibp", 0))
-    took = 0.0
     for method, steps in order:
+        if (method, steps) in begun.judged:
+            continue
         start = time.monotonic()
-        if steps and start + LONGER * took > deadline:
+        if steps and start + LONGER * begun.seconds[0] > deadline:
             return
-        region = enclosed(plan, values, lo, hi, known=known, boxes=found, iterations=steps, deadline=deadline,
-                          method=method)  # fmt: skip
-        found = {v: Interval(*map(np.asarray, (region.boxes[v].lo, region.boxes[v].hi))) for v in plan.sites}
-        took = time.monotonic() - start
-        yield Stage(found, region)
+        finished = begun.finished.setdefault(steps, set()) if method == "auto" else set()
+        region = enclosed(plan, values, lo, hi, known=known, boxes=begun.boxes, iterations=steps, deadline=deadline,
+                          method=method, finished=finished)  # fmt: skip
+        begun.boxes = {v: Interval(*map(np.asarray, (region.boxes[v].lo, region.boxes[v].hi))) for v in plan.sites}
+        if method == "auto":
+            begun.seconds[steps] = begun.seconds.get(steps, 0.0) + time.monotonic() - start
+        yield Stage(begun.boxes, region)
+        begun.judged.add((method, steps))
 
 
 def outward(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

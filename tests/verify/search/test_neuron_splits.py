@@ -19,6 +19,7 @@ from axiom_jax.verification.search.margins import Subject, pose
 from axiom_jax.verification.search.neuron_parts import Open
 from axiom_jax.verification.search.neuron_splits import NeuronSearch
 from axiom_jax.verification.search.optimised import optimise
+from axiom_jax.verification.search.root_bounds import Begun, stages
 from axiom_jax.verification.search.subproblem import LOWER, UPPER, Split, Subproblem, clipped
 
 INPUTS, HIDDEN, OUTPUTS = 2, (4, 3), 2
@@ -180,7 +181,7 @@ def test_what_the_first_bounds_settle_waits_for_no_program():
     prop = unsafe_below(lowest[0] - 2, lowest[1] - 3)
     search, outcome = searched(network, params, prop)
     assert outcome == "closed" and search.boxes == 0 and search.fresh and search.leaves == OUTPUTS
-    assert 0 < search.worst <= 2 + 1e-4
+    assert 0 < search.worst <= 2 + 1e-4 and search.plain == {0}
     verdict = judged(search, prop)
     assert verdict.accepted, verdict.reason
 
@@ -224,6 +225,26 @@ def test_time_is_kept_and_the_search_goes_on():
     assert search.run(time.monotonic() - 1, lambda case, point: False) == "time"
     assert search.open == 2 and search.worst == -np.inf
     assert search.run(time.monotonic() + 600, lambda case, point: False) == "closed"
+
+
+def test_bounds_of_a_root_go_on_where_time_was_out(monkeypatch):
+    question = pose(Subject(network, draw(1), SPECS), unsafe_below(0, 0))
+    whole, begun, turns = Begun(), Begun(), 0
+    for _ in stages(question, 0, whole, np.inf):
+        pass
+    clock = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    while begun.judged != whole.judged:
+        turns += 1
+        deadline = next(clock) + 10 * turns  # looks at the clock
+        for _ in stages(question, 0, begun, deadline):
+            if next(clock) > deadline:
+                break
+        assert turns < 100
+    assert turns > 1 and begun.finished == whole.finished and begun.improved
+    for v, box in whole.boxes.items():
+        np.testing.assert_allclose(begun.boxes[v].lo, box.lo, atol=1e-5)
+        np.testing.assert_allclose(begun.boxes[v].hi, box.hi, atol=1e-5)
 
 
 def test_splits_clip_boxes_and_say_where_nothing_is_left():
