@@ -392,7 +392,7 @@ def test_ten_kills_change_nothing(executor, monkeypatch):
     monkeypatch.setattr(distributed, "SLICE", 0.05)
     monkeypatch.setattr(distributed, "SHORT", 0.05)
     monkeypatch.setattr(distributed, "PIECES", 1)
-    asked, chance, kills = question(HOLDS / 20, 17), random.Random(0), []
+    asked, chance, kills = question(HOLDS / 40, 17), random.Random(0), []
     crew = executors.crew(asked, narrow, 2, executor)
     try:
         all_up(crew, 2)
