@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import gc
 import itertools
 import json
 import os
@@ -16,6 +17,8 @@ import onnx
 import pytest
 from cli_helpers import last, run
 from onnx import helper, numpy_helper
+
+from axiom_jax import cli
 
 KEYS = {"verdict", "vnncomp", "levels", "checked", "seconds", "compile_seconds", "check_seconds", "bound",
         "certificate", "counterexample", "reason"}  # fmt: skip
@@ -48,6 +51,20 @@ def files(tmp_path, monkeypatch):
     Path("holds.vnnlib").write_text(SAFE + BOX + "(assert (>= Y_0 1000))")
     Path("fails.vnnlib").write_text(SAFE + BOX + "(assert (>= Y_0 -1000))")
     return tmp_path
+
+
+def test_garbage_is_collected_again_after_imports():
+    with pytest.raises(ImportError), cli._loading():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with cli._loading():
+            pass
+        assert not gc.isenabled()  # as it was
+    finally:
+        gc.enable()
 
 
 def test_proved_refuted_and_their_certificates(files, capsys):
