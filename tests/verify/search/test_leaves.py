@@ -133,7 +133,6 @@ def test_a_search_by_linear_programs_keeps_its_time_before_it_has_bounds():
     question = asked(network, draw(3, 4, 40, 40, 2), 4, [[(0, 0)]])
     search = LeafSearch(question)
     begun = time.monotonic()
-    search._begun[0] = Begun()
     assert not search._rooted(0, begun) and search.boxes == 0
     assert search.run(begun + FAR, lambda case, point: True) in ("closed", "unsafe")
 
