@@ -388,12 +388,12 @@ def conv_program(rng: np.random.Generator) -> tuple[list[dict[str, Any]], dict[s
 
 
 def random_program(
-    rng: np.random.Generator, smooth: bool = False, length: int = 10, scale: float = 1.0, waves: bool = True
+    rng: np.random.Generator, smooth: bool = False, length: int = 10, scale: float = 1.0
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """A program of random operations on small vectors; the last node depends on the input. At most three products.
 
     Args:
-        smooth: whether curves are among them. waves: whether sin and cos are, too.
+        smooth: whether curves are among them.
     """
     nodes: list[dict[str, Any]] = [{"op": "input", "size": int(rng.integers(1, 5))}]
     sizes, constant, tensors = [nodes[0]["size"]], [False], {}
@@ -422,7 +422,7 @@ def random_program(
 
     last, ops = 0, ["matmul", "view", "take", "concat", "add", "sub", "mul", "div", "neg", "relu", "relu", "relu"]
     ops += ["product", "gate", "gate"] + ["tanh", "logistic", "exp", "square", "reciprocal", "sqrt"] * smooth
-    ops += ["log", "erf"] * smooth + ["sin", "cos"] * (smooth and waves)
+    ops += ["log", "erf", "sin", "cos"] * smooth
     products = 0
     for _ in range(length):
         op, size = str(rng.choice(ops)), sizes[last]

@@ -24,7 +24,7 @@ examples = lambda count: settings(max_examples=count, deadline=None, derandomize
 def random_certificate(seed: int, smooth: bool, profile: str = "") -> dict[str, Any]:
     """A random program, box and property, and a tree with everything that trees may have."""
     rng = np.random.default_rng(seed)
-    nodes, tensors = build.random_program(rng, smooth, length=int(rng.integers(2, 12)), waves=not profile)
+    nodes, tensors = build.random_program(rng, smooth, length=int(rng.integers(2, 12)))
     middle, radius = rng.normal(size=nodes[0]["size"]), 10 ** rng.uniform(-3, 0.3, size=nodes[0]["size"])
     ends = [[Fraction(round(x * 64), 64) for x in end] for end in (middle - radius, middle + radius)]
     net = checker.load_network(build.model(nodes, tensors), build.tensor_file(tensors), profile)

@@ -4,8 +4,9 @@ Level `float32` speaks of the program's operations, each rounded once, sums in a
 x·a·b by x·(a·b), quotients of quotients, exp·exp by exp of a sum. Here the model is compiled, and both texts, before
 and after the optimisation, are turned into expressions of their inputs. Equal expressions are the same operations; they
 may differ in the order within one sum, of two factors, in what is exact, and in what is computed once instead of twice.
-A quotient by a constant may be a product with its rounded reciprocal: quotients are charged more than that. What is
-not understood, or computed twice with a rounding of its own, is not called kept.
+A quotient by a constant may be a product with its rounded reciprocal, and on CPUs, which round quotients correctly, any
+quotient may: quotients are charged more than that. What is not understood, or computed twice with a rounding of its
+own, is not called kept.
 Source: openxla/xla, algebraic_simplifier.cc.
 """
 
@@ -146,7 +147,7 @@ def _compiled(subject: Subject, options: tuple[tuple[str, str], ...], profile: s
     except Unread as unread:
         return told(False, f"not compared: {unread}")
     reason = _inexact(program) if profile != PROFILE else None
-    reason = reason or difference(program, optimised)
+    reason = reason or difference(program, optimised, inverses=profile == PROFILE)
     return told(reason is None, reason or "", optimised.digest)
 
 
@@ -218,12 +219,21 @@ def recompiled(recorded: Mapping[str, str], subject: Subject) -> str | None:
 
 
 @np.errstate(over="ignore")
-def difference(program: Module, optimised: Module) -> str | None:
-    """What an optimised module computes otherwise than the program, in words; None where all operations were kept."""
+def difference(program: Module, optimised: Module, inverses: bool = True) -> str | None:
+    """What an optimised module computes otherwise than the program, in words; None where all operations were kept.
+
+    Args:
+        inverses: whether a quotient may be a product with the rounded inverse of its divisor. Both round by 2^-24 at
+            most where division is correctly rounded, and a quotient is charged twice that.
+    """
     before, turned, after = Meaning(program), Meaning(program, turned=True), Meaning(optimised)
     try:
         expected, found = before.outputs(), after.outputs()
-        if not _same(expected, found) and not _same(turned.outputs(), found):
+        kept = _same(expected, found) or _same(turned.outputs(), found)
+        if not kept and inverses:
+            others = Meaning(program, turned=True, inverted=True), Meaning(optimised, inverted=True)
+            kept = _same(*(other.outputs() for other in others))
+        if not kept:
             return f"replaced: {_first([*before.steps, *turned.steps], after.steps)}"
     except Unread as unread:
         return f"not compared: {unread}"

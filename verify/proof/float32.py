@@ -28,8 +28,9 @@ EXACT = MOVES | {"abs", "max", "min", "clamp", "reduce_max", "reduce_min", "redu
                  "select_n", "gt", "ge", "lt", "le", "and", "or", "not"}  # fmt: skip
 SUMS = {"dot_general", "conv_general_dilated", "reduce_sum", "reduce_window_sum", "cumsum"}
 ROUNDED = SUMS | {"add", "add_any", "sub", "mul", "div", "square", "integer_pow", "sqrt", "rsqrt", "exp", "logistic",
-                  "tanh", "log", "erf"}  # fmt: skip
+                  "tanh", "log", "erf", "sin", "cos"}  # fmt: skip
 ADDS = {"add", "add_any", "sub"}
+FLUSHED = ADDS | {"mul", "dot_general", "conv_general_dilated"}  # whose charged errors hold a constant's flushing
 SMALLEST, LARGEST = 2.0**-126, 2.0**100  # of normal numbers; of what constants may multiply to
 
 
@@ -64,7 +65,7 @@ def obstacle(subject: Subject, profile: str = PROFILE) -> str | None:
     if any(_settled(program, eqn) for eqn in program.equations):
         return "a choice that real numbers settle may be another in float32"
     known = dict(zip(program.params, values, strict=True)) | dict(program.literals)
-    if any(_subnormal(value) for value in known.values()):
+    if _flushed(program, known):
         return "a subnormal constant may be flushed to zero"
     return _merged(program, known)
 
@@ -79,6 +80,24 @@ def _covered(program: Program, eqn: Equation) -> bool:
 def _settled(program: Program, eqn: Equation) -> bool:
     """Whether what is left out may be no number in float32; leaky relus are written anew, and keep all."""
     return eqn.name == "select_n" and settled(program, eqn) is not None and bent(program, eqn) is None
+
+
+def _flushed(program: Program, known: dict[Var, Any]) -> bool:
+    """Whether flushing a subnormal constant may change more than is charged: anywhere but where it is moved, added to
+    what varies, or multiplied with that, which is below 2^60: by 2^-126 times the sum of fewer than 2^23 such values,
+    less than 2^-43, where 3 * 2^-40 are charged."""
+    small = {v for v, value in known.items() if _subnormal(value)}
+    if small.intersection(program.outputs):
+        return True
+    for eqn in program.equations:
+        if small.isdisjoint(eqn.inputs):
+            continue
+        varies = not program.varying.isdisjoint(eqn.inputs)
+        if not varies and eqn.name in MOVES:
+            small.update(eqn.outputs)
+        elif not (varies and eqn.name in FLUSHED):
+            return True
+    return False
 
 
 def _subnormal(value: Any) -> bool:

@@ -58,7 +58,7 @@ def test_a_table_for_people(capsys):
 
 
 def test_what_there_is_not_is_said(tmp_path, capsys):
-    for given in ({"profile": "tpu"}, {"functions": ["sin"]}):
+    for given in ({"profile": "tpu"}, {"functions": ["tan"]}):
         with pytest.raises(AxiomError, match=r"There is no such profile|not calibrated"):
             calibrate(**given)
     code, out = run(capsys, "--out", tmp_path / "missing" / "a.json", "--json")

@@ -181,6 +181,18 @@ def test_a_quotient_by_a_constant_may_be_a_product_and_not_the_other_way_round()
     assert "replaced" in str(difference(quotient, other))
 
 
+def test_a_quotient_may_be_a_product_with_the_inverse_where_division_is_correctly_rounded():
+    """Two roundings, where four are charged; where a division alone may take four, it may not be."""
+    told = "%ratio = f32[3]{0} divide(%small, %x)"
+    ones = "%one = f32[] constant(1)\n  %ones = f32[3]{0} broadcast(%one), dimensions={}\n  "
+    inverse = ones + "%inverse = f32[3]{0} divide(%ones, %x)\n  %ratio = f32[3]{0} multiply(%small, %inverse)"
+    quotient, product = read(TEXT), changed((told, inverse))
+    assert difference(quotient, product) is None and difference(product, quotient) is None
+    assert "replaced" in str(difference(quotient, product, inverses=False))
+    for wrong in (inverse.replace("divide(%ones, %x)", "divide(%ones, %small)"), inverse.replace("(1)", "(3)")):
+        assert "replaced" in str(difference(quotient, changed((told, wrong))))
+
+
 def test_the_hash_is_of_what_is_computed():
     remarked = TEXT.replace("direction=LT", 'direction=LT, metadata={op_name="jit(f)/lt" stack_frame_id=3}')
     tables = remarked.replace("\n\n", '\n\nFileNames\n1 "a.py"\n\n', 1)

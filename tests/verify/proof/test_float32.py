@@ -94,7 +94,8 @@ REFUSED = {
     "that real numbers settle": undefined_choice,
     "subnormal constant": lambda _, x: jax.nn.relu(x) / c(1e-40),
     "softmax": lambda _, x: jax.nn.softmax(x),
-    "sin": lambda _, x: jnp.sin(x),
+    "rounding of tan": lambda _, x: jnp.tan(x),
+    "flushed to zero": lambda _, x: jnp.maximum(x, c(1e-40)),
     "logarithms and": lambda _, x: jnp.log(jnp.exp(x)),
     "taken in one": lambda _, x: jnp.exp(jnp.log(x)),
     "what they are taken of": lambda _, x: jnp.log(x * x + 1),
@@ -133,8 +134,19 @@ def test_a_certificate_cannot_claim_the_level_of_a_model_that_it_cannot_speak_of
     assert not checked.accepted and not checked.levels and "terms in a row may be added first" in checked.reason
 
 
-def test_subnormal_weights_are_not_spoken_of():
-    assert "subnormal" in str(obstacle(subject(lambda w, x: jnp.where(w > 0, x, -x), TINY)))
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda w, x: jnp.where(w > 0, x, -x),
+        lambda w, x: x * (w * c(2.0**100)),
+        lambda w, x: x + w * w,
+        lambda w, x: w / x,
+        lambda w, x: jnp.concatenate([x, w]),
+        lambda w, x: w,
+    ],
+)
+def test_subnormal_weights_are_spoken_of_only_beside_what_varies(f):
+    assert "subnormal" in str(obstacle(subject(f, TINY)))
 
 
 SPOKEN_OF = {
@@ -147,6 +159,8 @@ SPOKEN_OF = {
     "gelu": lambda w, x: jax.nn.gelu(x @ w),
     "erf and log": lambda w, x: jax.lax.erf(x @ w) + jnp.log(x),
     "silu": lambda w, x: jax.nn.silu(x),
+    "waves": lambda w, x: jnp.sin(x @ w) + jnp.cos(1000 * x),
+    "subnormal weights": lambda w, x: jax.nn.relu(x @ w - TINY) * TINY + x @ w + TINY[0],
     "leaky relu": lambda w, x: jax.nn.leaky_relu(x @ w),
     "normalised input": lambda w, x: (x - c(0.5)) / c(0.25) @ w,
     "maximum": lambda w, x: jnp.max(x.reshape(2, 2), 0),

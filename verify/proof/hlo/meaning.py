@@ -68,6 +68,7 @@ class Meaning:
 
     Args:
         turned: whether constant divisors are factors, their reciprocals rounded.
+        inverted: whether other divisors are inverted first, and then factors.
         steps: every instruction that was carried out, in order, with its expressions.
         free: for each instruction whose rounding is not settled by its operands, the expressions it computes.
         work: how many multiplications its sums took.
@@ -75,6 +76,7 @@ class Meaning:
 
     module: Module
     turned: bool = False
+    inverted: bool = False
     steps: list[tuple[Instruction, Symbols]] = field(default_factory=list)
     free: list[np.ndarray] = field(default_factory=list)
     work: int = 0
@@ -141,7 +143,8 @@ class Meaning:
             if e.dtype == "f32" and free.any():
                 self.free.append(np.unique(_unsigned(found.ids[free])))
             return found
-        found = divided(of[0], of[1], self.turned) if e.opcode == "divide" and e.dtype == "f32" else elementwise(e, of)
+        quotient = e.opcode == "divide" and e.dtype == "f32"
+        found = divided(of[0], of[1], self.turned, self.inverted) if quotient else elementwise(e, of)
         if e.opcode in FREE:
             self.free.append(np.unique(found.ids))
         return found

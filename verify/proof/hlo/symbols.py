@@ -111,12 +111,15 @@ def power_of_two(x: Symbols) -> np.ndarray:
     return (mantissa == 0.5) & (np.abs(exponent) < 100)
 
 
-def divided(x: Symbols, y: Symbols, turned: bool = False) -> Symbols:
+def divided(x: Symbols, y: Symbols, turned: bool = False, inverted: bool = False) -> Symbols:
     """Elementwise; a divisor that is a power of two is a factor.
 
     Args:
         turned: whether every constant divisor of usual size is to be a factor, its reciprocal rounded.
+        inverted: whether a divisor that is no constant is to be inverted first, and then a factor.
     """
+    if inverted and y.known is None:
+        return multiplied(x, divided(constant(np.ones(y.ids.shape, np.float32)), y))
     exact = power_of_two(y)
     if turned and y.known is not None and y.known.dtype == np.float32:
         exact = exact | ((np.abs(y.known) > 2.0**-100) & (np.abs(y.known) < 2.0**100))
