@@ -77,7 +77,7 @@ def proved(search: Callable[[Any], Any], subject: Subject, prop: Property, profi
     """The payload of the certificate that a search finds, which the checker accepts."""
     question = pose(subject, prop)
     found = search(question)
-    if profile and (reason := obstacle(subject)) is not None:
+    if profile and (reason := obstacle(subject, profile)) is not None:
         raise AssertionError(reason)
     reason = ""
     for _ in range(4):  # what the checker refuses is split further
