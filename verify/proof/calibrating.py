@@ -1,9 +1,9 @@
 """How accurate float32 functions are on this machine, against what level `float32` assumes of them.
 
 The checker's profiles say how far functions may be off, in units of 2^-24 of the exact value. Here each function is
-compiled and run on float32 numbers that are spread over all bit patterns, or on all 2^32 of them, and compared with
-float64, which is 2^29 times as exact. What is measured by samples is no proof; an exhaustive sweep of a function is one
-for this machine and this compiler.
+compiled, in each way that the compiler has, and run on float32 numbers that are spread over all bit patterns, or on all
+2^32 of them, and compared with float64, which is 2^29 times as exact. What is measured by samples is no proof; an
+exhaustive sweep of a function is one for this machine and this compiler.
 Source: the accuracy tables of XLA (docs/accuracy.md of jax-ml/jax), which profiles are taken from.
 """
 
@@ -29,6 +29,10 @@ SLACK = 3 * 2.0**-40  # what the checker adds to every error
 MOST = 2.0**60  # values and inputs beyond are refused at the level
 BLOCK = 1 << 22
 ALL = 1 << 32
+# In how many columns a compiler is to run functions, and with which options, so that each of its ways is measured: XLA
+# writes kernels for NVIDIA GPUs itself, or by way of Triton those that reduce, with other code for some functions.
+WAYS: dict[str, tuple[tuple[int, dict[str, Any]], ...]] = {
+    "cuda": ((1, {}), (2, {"xla_gpu_experimental_autotune_backends": "BLOCK_LEVEL_EMITTER"}))}  # fmt: skip
 
 FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "exp": (jnp.exp, np.exp),
@@ -126,13 +130,29 @@ def calibrate(
                          fix=f"choose among {', '.join(FUNCTIONS)}")  # fmt: skip
     machine = {"device": str(device.device_kind), "jax": jax.__version__, "machine": platform.machine(),
                "platform": device.platform, "system": platform.platform()}  # fmt: skip
-    measured = {name: _measured(name, checker.PROFILES[profile][name], points, progress) for name in functions}
+    measured = {name: _measured(name, checker.PROFILES[profile][name], points, progress, WAYS.get(profile, ((1, {}),)))
+                for name in functions}  # fmt: skip
     return Calibration(profile, points >= ALL, machine, measured)
 
 
-def _measured(name: str, allowed: int, points: int, progress: Callable[[str, int, int], None]) -> Measured:
-    run, exactly = FUNCTIONS[name]
-    compiled = jax.jit(run)
+def _compiled(name: str, columns: int, options: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of a block of numbers, each of them in so many columns, of which the largest value is taken."""
+    run = FUNCTIONS[name][0]
+    reduced = run if columns == 1 else lambda x: run(x).max(-1)
+    compiled = jax.jit(reduced, compiler_options=options or None)
+    spread = lambda x: x if columns == 1 else np.repeat(x[:, None], columns, -1)
+    return lambda x: np.asarray(compiled(spread(x)), np.float64)
+
+
+def _measured(
+    name: str,
+    allowed: int,
+    points: int,
+    progress: Callable[[str, int, int], None],
+    ways: Sequence[tuple[int, dict[str, Any]]],
+) -> Measured:
+    exactly = FUNCTIONS[name][1]
+    compiled = [_compiled(name, columns, options) for columns, options in ways]
     worst, at, count = 0.0, 0.0, 0
     with np.errstate(all="ignore"):
         for x in _spread(points):
@@ -141,10 +161,13 @@ def _measured(name: str, allowed: int, points: int, progress: Callable[[str, int
                 continue
             padded = np.ones(BLOCK, np.float32)  # one shape, so that one compilation serves
             padded[: len(x)] = x
-            found = np.asarray(compiled(padded), np.float64)[: len(x)]
             exact = exactly(x.astype(np.float64))
             seen = np.abs(exact) < MOST
-            error = np.maximum(np.abs(found - exact) - SLACK, 0) / (UNIT * np.maximum(np.abs(exact), SLACK))
+            off = np.zeros(len(x))
+            for way in compiled:
+                found = way(padded)[: len(x)]
+                off = np.maximum(off, np.where(np.isnan(found), np.inf, np.abs(found - exact)))
+            error = np.maximum(off - SLACK, 0) / (UNIT * np.maximum(np.abs(exact), SLACK))
             error = np.where(np.isnan(error), np.inf, error)[seen]
             count += int(seen.sum())
             if len(error) and error.max() > worst:

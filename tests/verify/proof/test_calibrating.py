@@ -63,3 +63,14 @@ def test_what_there_is_not_is_said(tmp_path, capsys):
             calibrate(**given)
     code, out = run(capsys, "--out", tmp_path / "missing" / "a.json", "--json")
     assert code == 2 and last(out)["error"]["fix"] == "create it first"
+
+
+def test_the_worst_of_all_ways_of_a_compiler_is_reported(monkeypatch):
+    """One that takes the largest of two columns measures the same function."""
+    alone = calibrate("cpu", 2000, ["exp"]).functions["exp"]
+    monkeypatch.setitem(calibrating.WAYS, "cpu", ((1, {}), (2, {})))
+    assert calibrate("cpu", 2000, ["exp"]).functions["exp"].error >= alone.error > 0
+    off = lambda x: jnp.exp(x) * np.float32(1 + (x.ndim - 1) * 1e-6)
+    monkeypatch.setitem(calibrating.FUNCTIONS, "exp", (off, np.exp))
+    found = calibrate("cpu", 2000, ["exp"]).functions["exp"]
+    assert not found.within and found.error > 10
