@@ -171,6 +171,45 @@ def test_what_is_the_same_operation_is_not_minded(name):
     assert difference(read(TEXT), changed(SAME[name])) is None
 
 
+def test_a_sum_may_be_taken_by_parts_and_sums_of_the_program_stay_apart():
+    """Of terms that are added up in an order of their own, as GPUs do; the rounding of two sums is not that of one."""
+    text = """HloModule m
+
+%sum (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %c = f32[] add(%a, %b)
+}
+
+ENTRY %main (x: f32[2,6]) -> f32[2] {
+  %x = f32[2,6]{1,0} parameter(0)
+  %zero = f32[] constant(0)
+  ROOT %total = f32[2]{0} reduce(%x, %zero), dimensions={1}, to_apply=%sum
+}
+"""
+    lines = text.splitlines()
+    parts = lines[-2].replace("%x, ", "%part, ").replace("dimensions={1}", "dimensions={2}"), *(
+        "  %split = f32[2,2,3]{2,1,0} bitcast(%x)",
+        "  %part = f32[2,3]{1,0} reduce(%split, %zero), dimensions={1}, to_apply=%sum",
+    )
+    other = "\n".join([*lines[:-2], *parts[1:], parts[0].replace("dimensions={2}", "dimensions={1}"), "}", ""])
+    assert difference(read(text), read(other)) is None
+    assert "replaced" in str(difference(read(other), read(text))) and difference(read(other), read(other)) is None
+    between = other.replace("reduce(%part", "reduce(%less").replace(
+        "  ROOT %total", "  %less = f32[2,3]{1,0} tanh(%part)\n  ROOT %total"
+    )
+    assert "replaced" in str(difference(read(text), read(between)))
+    assert "replaced" in str(difference(read(text), read(other.replace("[2,2,3]{2,1,0}", "[2,2,3]{0,1,2}"))))
+    assert "replaced" in str(difference(read(text), read(other.replace("constant(0)", "constant(1)"))))
+
+
+def test_kernels_that_xla_writes_by_way_of_triton_are_read():
+    head, tail = SMALL.split("ENTRY")
+    given = read(head + "ENTRY" + tail.replace("tanh(%a)", GIVEN % "__triton"))
+    assert difference(read(SMALL), given) is None
+    assert "replaced" in str(difference(read(SMALL.replace("tanh(%a)", "exponential(%a)")), given))
+
+
 def test_a_quotient_by_a_constant_may_be_a_product_and_not_the_other_way_round():
     """Quotients are charged four roundings, products one; 0.2 is not the number 1/5."""
     product = changed(("constant(0.5)", "constant(0.2)"))

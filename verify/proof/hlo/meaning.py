@@ -1,11 +1,12 @@
 """What a module of HLO computes: every value as an array of expressions, calls and fusions looked into.
 
-An operation without a rule here is refused by name: loops, calls of libraries, random numbers, sorting, and all types
-of floating-point numbers but float32.
+An operation without a rule here is refused by name: loops, calls of libraries (cuDNN's convolutions among them, whose
+engines may use transforms, which are no sums of products), random numbers, sorting, and all types of floating-point
+numbers but float32.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ UNARY = FREE - {"power", "atan2"} | {"abs", "sign", "sqrt", "rsqrt", "floor", "c
                                      "round-nearest-afz", "is-finite"}  # fmt: skip
 BINARY = {"power", "atan2", "remainder", "divide"}
 ANY_ORDER = {"and", "or", "xor"}
+WRITTEN = {"__triton"}  # kernels that XLA writes itself, instruction by instruction, by way of Triton
 LIBRARY = {"__ynn_fusion", "__xnn_fusion"}  # of sums and of what is exact; their functions are their own
 IN_LIBRARY = {"parameter", "constant", "reshape", "bitcast", "transpose", "broadcast", "copy", "slice", "concatenate",
               "pad", "convert", "add", "subtract", "multiply", "negate", "maximum", "minimum", "abs", "clamp", "dot",
@@ -55,9 +57,9 @@ COMPARED: dict[str, Callable[..., Any]] = {"LT": np.less, "LE": np.less_equal, "
 ATTRIBUTES = TOLD | {
     "direction", "type", "dimensions", "slice", "padding", "window", "dim_labels", "feature_group_count",
     "batch_group_count", "lhs_batch_dims", "rhs_batch_dims", "lhs_contracting_dims", "rhs_contracting_dims",
-    "operand_precision", "to_apply", "calls", "kind", "index", "iota_dimension", "offset_dims", "collapsed_slice_dims",
-    "start_index_map", "operand_batching_dims", "start_indices_batching_dims", "index_vector_dim", "slice_sizes",
-    "dynamic_slice_sizes", "indices_are_sorted", "unique_indices",
+    "operand_precision", "custom_call_target", "to_apply", "calls", "kind", "index", "iota_dimension", "offset_dims",
+    "collapsed_slice_dims", "start_index_map", "operand_batching_dims", "start_indices_batching_dims",
+    "index_vector_dim", "slice_sizes", "dynamic_slice_sizes", "indices_are_sorted", "unique_indices",
     "control-predecessors", "origin"}  # fmt: skip
 Value = Symbols | tuple[Any, ...]
 
@@ -69,6 +71,7 @@ class Meaning:
     Args:
         turned: whether constant divisors are factors, their reciprocals rounded.
         inverted: whether other divisors are inverted first, and then factors.
+        joined: whether sums of sums are one sum.
         steps: every instruction that was carried out, in order, with its expressions.
         free: for each instruction whose rounding is not settled by its operands, the expressions it computes.
         work: how many multiplications its sums took.
@@ -77,6 +80,7 @@ class Meaning:
     module: Module
     turned: bool = False
     inverted: bool = False
+    joined: bool = False
     steps: list[tuple[Instruction, Symbols]] = field(default_factory=list)
     free: list[np.ndarray] = field(default_factory=list)
     work: int = 0
@@ -117,10 +121,12 @@ class Meaning:
     def _value(self, e: Instruction, of: list[Any], lines: dict[str, Instruction], library: bool) -> Any:
         if e.opcode in ("fusion", "call"):
             kind = custom(e)
-            if kind and kind not in LIBRARY:
+            if kind and kind not in LIBRARY | WRITTEN:
                 raise Unread(f"a fusion by {kind}")
             name = e.attributes["calls" if e.opcode == "fusion" else "to_apply"].lstrip("%")
-            return self.run(name, lambda p: of[int(p.argument)], library or bool(kind))
+            return self.run(name, lambda p: of[int(p.argument)], library or kind in LIBRARY)
+        if e.opcode == "custom-call":
+            raise Unread(f"custom-call of {e.attributes.get('custom_call_target', '').strip(chr(34)) or 'something'}")
         if e.opcode == "tuple":
             return tuple(of)
         if e.opcode == "get-tuple-element":
@@ -136,6 +142,7 @@ class Meaning:
         if (folded := _folded(e, of)) is not None:
             return folded
         if e.opcode in sums.RULES:
+            of = of if self.joined else [replace(x, terms=None) for x in of]
             found, free, work = sums.RULES[e.opcode](e, of, self.module)
             self.work += work
             if self.work > sums.MOST:

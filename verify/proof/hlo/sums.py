@@ -61,9 +61,13 @@ def reduced(e: Instruction, of: Sequence[Symbols], module: Module) -> Found:
     how, axes = _how(e, module), e.numbers("dimensions")
     kept = [d for d in range(x.ids.ndim) if d not in axes]
     flat = lambda a: np.transpose(a, [*kept, *axes]).reshape(*[a.shape[d] for d in kept], -1)
+    if how == "add" and x.terms is not None and int(first.ids) == 0:  # sums of sums, taken as one
+        total, count = (flat(a).sum(-1) for a in x.terms)
+        return Symbols(summed(total, count), terms=(total, count)), count > 1, x.ids.size
     terms, product = _with_first(flat(x.ids), flat(x.products()), first, how)
     found, free = _several(terms, product, how)
-    return Symbols(found), free, x.ids.size
+    counted = (terms.sum(-1, dtype=np.uint64), (terms != 0).sum(-1)) if how == "add" else None
+    return Symbols(found, terms=counted), free, x.ids.size
 
 
 def windowed(e: Instruction, of: Sequence[Symbols], module: Module) -> Found:

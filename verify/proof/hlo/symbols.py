@@ -26,16 +26,19 @@ class Symbols:
         ids: uint64, of the array's shape; 0 for the number 0.
         known: the values, where all of them are constants of the program.
         product: where an expression is a product, which may be fused into a sum; None if nowhere.
+        terms: where the array is a sum along axes, the number of its terms' sum, and how many they are.
     """
 
     ids: np.ndarray
     known: np.ndarray | None = None
     product: np.ndarray | None = None
+    terms: tuple[np.ndarray, np.ndarray] | None = None
 
     def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> "Symbols":
         """The same expressions elsewhere."""
         known, product = (None if x is None else np.asarray(move(x)) for x in (self.known, self.product))
-        return Symbols(np.asarray(move(self.ids)), known, product)
+        terms = None if self.terms is None else (np.asarray(move(self.terms[0])), np.asarray(move(self.terms[1])))
+        return Symbols(np.asarray(move(self.ids)), known, product, terms)
 
     def products(self) -> np.ndarray:
         return np.zeros(self.ids.shape, bool) if self.product is None else self.product
