@@ -8,15 +8,12 @@ format is docs/certificate-format.md, the mathematics weak duality, every roundi
 # fmt: off
 # ruff: noqa: E401, I001
 from __future__ import annotations
-import base64, hashlib, json, sys, zlib
-from collections import Counter
+import base64, collections, copy, hashlib, json, struct, sys, zlib
 from collections.abc import Callable, Iterable, Sequence
-from copy import copy
 from fractions import Fraction
 from functools import cache, lru_cache, partial, reduce
 from math import isqrt, lcm, prod
 from operator import add, mul, neg, or_, sub
-from struct import Struct, unpack
 from typing import Any
 P = G = 40  # fractional bits of multipliers and slopes; of bounds on neurons
 H = P + G  # fractional bits of inputs and function values; sums of products with these have P + H
@@ -25,9 +22,9 @@ STEEP, UNIT = 255, 20  # the slope 1, as slopes are multiples of 1 / 255; fracti
 MAX_BYTES, MAX_SIZE = 1 << 30, 1 << 24  # of a certificate or a weights file; values of all nodes together
 Vector = tuple[list[int], list[int], int]  # lo, hi, den > 0: numbers x with lo <= x den <= hi, exact where lo = hi
 Split = tuple[int, int, int, int]  # k, j, p at 2^-H, sign: where sign (z - p) >= 0 for z = the value j of node k
-ROUNDED = "exp", "log", "logistic", "tanh", "erf", "sqrt", "reciprocal", "div", "sin", "cos"  # by so many 2^-24:
-PROFILES = {"cpu": dict(zip(ROUNDED, (3, 3, 5, 10, 14, 2, 4, 4, 2, 2), strict=True)),
-            "cuda": dict(zip(ROUNDED, (4, 3, 8, 11, 13, 2, 4, 4, 4, 4), strict=True))}
+ROUNDED = "exp", "log", "logistic", "tanh", "erf", "sqrt", "reciprocal", "div", "sin", "cos", "atan"  # by 2^-24 times
+PROFILES = {"cpu": dict(zip(ROUNDED, (3, 3, 5, 10, 14, 2, 4, 4, 2, 2, 12), strict=True)),
+            "cuda": dict(zip(ROUNDED, (4, 3, 8, 11, 13, 2, 4, 4, 4, 4, 8), strict=True))}
 SUMS, MOVES, EXACT = {"add", "sub", "matmul"}, {"take", "concat", "neg"}, {"take", "concat", "neg", "relu", "gate"}
 Slopes = dict[tuple[int, int], int]  # by (k, j): of the line s z / STEEP below the relu of the value j of node k
 EMPTY: Slopes = {}
@@ -128,8 +125,7 @@ def exp_bounds(x: int, bits: int) -> tuple[int, int]:
     total, term, count = 1 << bits, 1 << bits, 1
     while term:
         term = (term * rest >> bits) // count
-        total += term
-        count += 1
+        total, count = total + term, count + 1
     above = total + 3 * count + 6
     above += -(-above * abs(twos) >> (bits - 1))  # e^d - 1 <= 2d for 0 <= d <= 1
     return (total << twos, above << twos) if twos >= 0 else (total >> -twos, -(-above >> (-twos)))
@@ -172,10 +168,19 @@ def wave_bounds(x: int, bits: int, turns: int) -> tuple[int, int]:
         term = (term * squared >> bits) // (count * (count - 1))
     value = total if (even or rest >= 0) != bool((quarters + turns) & 2) else -total
     return value - error, value + error
+def atan_bounds(x: int, bits: int) -> tuple[int, int]:
+    """The same for atan, by Euler's w / (1 + w^2) (1 + 2 y / 3 (1 + 4 y / 5 (...))), y = w^2 / (1 + w^2), w <= 1."""
+    w, total, n = min(abs(x), (1 << 2 * bits) // max(abs(x), 1)), 0, 0  # at most a unit too small
+    y, term = ((w * v << bits) // ((1 << 2 * bits) + w * w) for v in (w, 1 << bits))
+    while term:  # each by d too small, d < 5 as the next d <= d / 2 + 7 / 3; those left out sum to < 10
+        total, n, term = total + term, n + 1, (2 * (n + 1) * term * y >> bits) // (2 * n + 3)
+    low, high, quarter = total, total + 5 * n + 11, PI >> (257 - bits)  # quarter <= 2^bits pi / 2 <= quarter + 1
+    low, high = (low, high) if abs(x) <= 1 << bits else (quarter - high, quarter + 1 - low)
+    return (low, high) if x >= 0 else (-high, -low)
 FUNCTIONS = {"exp": exp_bounds, "logistic": logistic_bounds, "erf": erf_bounds, "sin": partial(wave_bounds, turns=0),
              "cos": partial(wave_bounds, turns=1),  # and tanh(x) = 2 logistic(2x) - 1; for x > 0, but in squares:
              "tanh": lambda x, bits: tuple([2 * y - (1 << bits) for y in logistic_bounds(2 * x, bits)]),
-             "log": log_bounds, "square": lambda x, bits: (x * x >> bits, -(-x * x >> bits)),
+             "log": log_bounds, "atan": atan_bounds, "square": lambda x, bits: (x * x >> bits, -(-x * x >> bits)),
              "reciprocal": lambda x, bits: ((1 << 2 * bits) // x, -((-1 << 2 * bits) // x)),
              "sqrt": lambda x, bits: (isqrt(x << bits), isqrt(x << bits) + 1)}
 @lru_cache(1 << 16)
@@ -195,8 +200,8 @@ def line(op: str, l: int, u: int, above: bool) -> tuple[int, int]:
         if op in ("exp", "log"):  # exp(z) >= c z + c - c log(c) and log(z) <= c z - 1 - log(c)
             return c, -one - low if above else c * (one - high) >> P
         return (c, -((-1 << (P + H)) // (4 * c))) if above else (-c, 2 * isqrt(c << (2 * H - P)))  # sqrt, reciprocal
-    r = max(l, -u, 0) >> G  # |tanh''| <= 8 exp(-2r), |logistic''| <= min(1 / 10, exp(-r)), |erf''| <= 3r exp(-r^2)
-    flat = max({"tanh": min(3 * r - 4, 20), "logistic": max(r + 1, 3), "erf": min(r * r - 1, 20)}.get(op, 0), 0)
+    r = max(l, -u, 0) >> G  # |f''| <= 8 exp(-2r), min(1 / 10, exp(-r)), 3r exp(-r^2), 2 / r^3, or 1
+    flat = {"tanh": min(3 * r - 4, 20), "logistic": max(r + 1, 3), "erf": r * r - 1, "atan": 3 * r.bit_length() - 4}
     sign, i, j = -1 if above else 1, 0, min(16 + ((u - l) >> (G - 3)), 512) | 1
     points, widest = [l + (u - l) * k // j for k in range(j + 1)], (u - l) // j + 1
     values, found, half, s, rests = [sign * f(z << (H - G), H)[above] for z in points], -1, j >> 1, 0, list[int]()
@@ -205,8 +210,8 @@ def line(op: str, l: int, u: int, above: bool) -> tuple[int, int]:
         s = (values[j] - values[i]) // max(points[j] - points[i], 1)
         rests = [v - s * z for v, z in zip(values, points, strict=True)]
         found = min(i, j, *range(i, j), key=rests.__getitem__)
-    least = min(rests) - (widest * widest >> (3 + flat)) - 1  # |f''| <= 2^-flat; w^2 |f''| / 8 less between points
-    return (sign * s, sign * least) if widest < 1 << G else (0, -sign * one)
+    least = min(rests) - (widest * widest >> 3 + max(flat.get(op, 0), 0)) - 1  # |f''| <= 2^-flat; w^2 |f''| / 8
+    return (sign * s, sign * least) if widest < 1 << G else (0, -sign * one << (op == "atan"))
 def extent(op: str, l: int, u: int, bits: int) -> tuple[int, int]:
     """Bounds of sin or cos on [l, u], all at 2^-bits."""
     if l == u:
@@ -221,15 +226,14 @@ def reciprocal(b: Vector) -> Vector:
     """1 / b: exact if b is and has few distinct values, so that a common denominator stays small."""
     lo, hi, den = b
     need(all(x > 0 or y < 0 for x, y in zip(lo, hi, strict=True)), "a division by what may be 0")
-    if lo == hi and len(set(lo)) <= 64:
-        common = lcm(*lo)
+    if lo == hi and len(set(lo)) <= 64 and (common := lcm(*lo)):
         inverse = [den * (common // x) for x in lo]
         return inverse, inverse, common
     return [(den << POINT_BITS) // y for y in hi], [-((-den << POINT_BITS) // x) for x in lo], 1 << POINT_BITS
 # --- The network: tensors and program ---------------------------------------------------------------------------------
 def decode_float32(data: bytes, name: str) -> Vector:
     """Exact numbers from float32 bytes, at 2^-149 less the zeros that all of them end in."""
-    bits = unpack(f"<{len(data) // 4}I", data)
+    bits = struct.unpack(f"<{len(data) // 4}I", data)
     need(all(~w & 0x7F800000 for w in bits), f"tensor {name!r} holds a NaN or an infinity")
     sizes = [(w & 0x7FFFFF | 0x800000) << (w >> 23 & 255) - 1 if w & 0x7F800000 else w & 0x7FFFFF for w in bits]
     used = reduce(or_, sizes, 1 << 149)
@@ -240,8 +244,7 @@ class Node:
     """An operation; `terms`: (place of an operand, index or None, sign), the sum of sign * operand[index]; [-1] = 0."""
     def __init__(self, op: str, of: list[int], size: int, constant: bool) -> None:
         self.op, self.of, self.size, self.constant, self.source = op, of, size, constant, 0
-        self.shape, self.pair = list[int](), False  # of a matmul; whether it is a product of two variables, or a gate
-        self.terms: list[tuple[int, list[int] | None, int]] = []
+        self.shape, self.pair, self.terms = list[int](), False, list[tuple[int, list[int] | None, int]]()
 FORMS = {"input": {"size": int}, "tensor": {"name": str}, "take": {"index": str, "of": [int]},
          "matmul": {"of": [int], "shape": (int, int, int)}}
 OPERANDS = {"input": 0, "tensor": 0, "matmul": 2, "add": 2, "sub": 2, "mul": 2, "div": 2, "gate": 2,
@@ -269,7 +272,7 @@ def parse_node(raw: Any, nodes: list[Node], tensors: dict[str, tuple[str, bytes]
         need(sizes == [m * k, k * n] and b.constant, f"{here} does not fit its operands, or they vary")
         node.size = m * n
     elif op == "take":
-        index = [*unpack(f"<{len(tensors[name][1]) // 4}i", tensors[name][1])]
+        index = [*struct.unpack(f"<{len(tensors[name][1]) // 4}i", tensors[name][1])]
         need(-1 <= min(index) and max(index) < a.size, f"{here} reads outside its operand")
         node.size, node.terms[:] = len(index), [(0, index, 1)]
     elif op == "concat":
@@ -282,7 +285,7 @@ def parse_node(raw: Any, nodes: list[Node], tensors: dict[str, tuple[str, bytes]
         need(len(set(sizes)) == 1, f"{here} has operands of different sizes")
         need(b.constant if op == "div" else op != "gate" or not a.constant, f"{here}: the wrong operand varies")
         node.pair = op == "gate" or (op == "mul" and not a.constant and not b.constant)
-        node.terms = [(i, None, x) for i, x in enumerate({"add": [1, 1], "sub": [1, -1], "neg": [-1]}.get(op, []))]
+        node.terms[:] = [(i, None, x) for i, x in enumerate({"add": [1, 1], "sub": [1, -1], "neg": [-1]}.get(op, []))]
     return node
 def enclose(node: Node, args: list[Vector], matrix: Matrix | None = None) -> Vector:
     """The same at 2^-G."""
@@ -367,7 +370,7 @@ class Network:
                     bound, args = partial(enclose, node), [outward(a, G) for a in args]
                     constants[k], _, sums[k] = rounding(profile, node, bound(args), args, last, bound)
         self.compiled, self.feeding = dict[int, Any](dict.fromkeys(self.order)), dict[int, bool]()  # by `prepare`
-        uses = Counter([output, *(i for k in self.order for i in nodes[k].of)])
+        uses = collections.Counter([output, *(i for k in self.order for i in nodes[k].of)])
         self.fused = {k for k in self.order if nodes[k].op in SUMS | MOVES and uses[k] == 1}
     def prepare(self) -> None:
         """What bounding needs: a Matrix for matmul, a Vector for mul and div, and constants that are added at 2^-G."""
@@ -375,8 +378,7 @@ class Network:
             node, known = self.nodes[k], [i for i in self.nodes[k].of if i in self.constants]
             for place, i in enumerate(node.of if node.pair or node.op in ("relu", *FUNCTIONS) else ()):
                 if i not in known:  # of a relu, and of what decides a gate, only the sign matters
-                    smooth = (node.op, place) not in (("relu", 0), ("gate", 0))
-                    self.feeding[i] = self.feeding.get(i, False) or smooth
+                    self.feeding[i] = self.feeding.get(i, False) or (node.op, place) not in (("relu", 0), ("gate", 0))
             if node.terms or node.pair:
                 self.compiled.update((i, outward(self.constants[i], G)) for i in known)
             elif known:
@@ -423,10 +425,9 @@ class Matrix:
         values, highs, _ = outward(constant, self.bits)
         self.error = max(map(sub, highs, values))
         rows = [values[i * self.count : (i + 1) * self.count] for i in range(self.width)]
-        absolute = [[abs(x) for x in row] for row in rows]
-        self.plain = rows, absolute, [values[j :: self.count] for j in range(self.count)]  # to multiply from the left
+        self.plain = rows, [[*map(abs, row)] for row in rows], [values[j :: self.count] for j in range(self.count)]
         self.packed = [[pack(row) for row in rows] for rows in self.plain]
-        self.most = [max(map(sum, zip(*absolute, strict=True))), max(map(sum, absolute))]  # of columns, of rows
+        self.most = [max(map(sum, v)) for v in (zip(*self.plain[1], strict=True), self.plain[1])]  # of columns, of rows
     def total(self, which: int, factors: list[int]) -> int:  # the packed sum of factor * row
         return sum(factor * row for factor, row in zip(factors, self.packed[which], strict=True) if factor)
     def backward(self, multipliers: list[int]) -> tuple[list[int], bool]:
@@ -454,10 +455,10 @@ class Matrix:
             out_hi += [wide - x for x in high]
         return (out_lo, out_hi, a[2]), charges
 @cache
-def slots(count: int, shift: int) -> tuple[Struct, int, int]:
+def slots(count: int, shift: int) -> tuple[struct.Struct, int, int]:
     """The layout of 128-bit slots with a signed word below in each, 2^(64 + shift) and 2^shift - 1 in every slot."""
     ones = int.from_bytes((b"\1" + bytes(15)) * count, "little")
-    return Struct("<" + "q8x" * count), ones << (64 + shift), ones * ((1 << shift) - 1)
+    return struct.Struct("<" + "q8x" * count), ones << (64 + shift), ones * ((1 << shift) - 1)
 def pack(row: list[int]) -> int:
     """The sum of row[i] 2^(128 i)."""
     layout, offset, _ = slots(len(row), 0)
@@ -476,7 +477,7 @@ class Bounds:
         self.errors, self.sums = dict[int, list[int]](), dict[int, Sum]()  # of float32, at 2^-G
     def part(self, split: Split) -> Bounds:
         """What is left of these where a split holds."""
-        (k, j, p, sign), found = split, copy(self)
+        (k, j, p, sign), found = split, copy.copy(self)
         lo, hi, bits = (self.box_lo, self.box_hi, H) if k == 0 else (*self.values[k][:2], G)
         low, high = (max(lo[j], p >> (H - bits)), hi[j]) if sign > 0 else (lo[j], min(hi[j], -(-p >> (H - bits))))
         found.empty, found.parted = self.empty or low > high, self.parted or k > 0
@@ -689,7 +690,7 @@ def check_tree(net: Network, number: int, case: Case, tree: Tree, result: Result
         bounds, path, left = stack.pop()
         integer(token, -2 * len(tree.leaves), 2 * (width + len(tree.splits)), "a token of a tree")
         which, bound = divmod(max(token, ~token), 2)
-        bounds = sweep(net, bounds, tree.crown, lemma) if bound else bounds
+        bounds, failed = sweep(net, bounds, tree.crown, lemma) if bound else bounds, False
         if token >= 0:
             halves, low, high = which < width, bounds.box_lo, bounds.box_hi
             k, j, p = (0, which, (low[which] + high[which]) >> 1) if halves else tree.splits[which - width]
@@ -698,7 +699,6 @@ def check_tree(net: Network, number: int, case: Case, tree: Tree, result: Result
                 split = k, j, p, sign
                 stack.append((bounds.part(split), path if halves else [*path, split], left))
             continue
-        failed = False
         for d, terms, table, betas in tree.leaves[which]:
             need(d in left and len(betas) == len(path), "a row is for another disjunct or has not its splits")
             left -= {d}

@@ -95,6 +95,7 @@ KINDS: dict[str, tuple[Any, tuple[int, ...], bool]] = {  # the model, its widths
     "batch norm": (batch_normed, (3, 6, 1), False),
     "tanh": (dense(jnp.tanh), (2, 6, 1), True),
     "sine": (dense(jnp.sin), (2, 6, 1), True),
+    "atan": (dense(jnp.arctan), (2, 6, 1), True),
     "logistic": (dense(jax.nn.sigmoid), (2, 6, 1), True),
     "exp": (dense(lambda z: jnp.exp(z / 2)), (2, 5, 1), True),
     "silu": (dense(jax.nn.silu), (2, 5, 1), True),

@@ -226,7 +226,7 @@ def evaluate_all(
     values: list[list[Any]] = []
     smooth = {"tanh": mpmath.tanh, "exp": mpmath.exp, "sqrt": mpmath.sqrt, "reciprocal": lambda z: 1 / z,
               "square": lambda z: z * z}  # fmt: skip
-    smooth |= {"log": mpmath.log, "erf": mpmath.erf, "sin": mpmath.sin, "cos": mpmath.cos}
+    smooth |= {"log": mpmath.log, "erf": mpmath.erf, "sin": mpmath.sin, "cos": mpmath.cos, "atan": mpmath.atan}
     smooth["logistic"] = lambda z: 1 / (1 + mpmath.exp(-z))
 
     def precise(z: Any) -> Any:
@@ -314,7 +314,7 @@ def evaluate_many(nodes: list[dict[str, Any]], tensors: dict[str, np.ndarray], p
     relu, logistic = (lambda z: np.maximum(z, 0)), (lambda z: 1 / (1 + np.exp(-z)))
     table = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "relu": relu}
     table |= {"tanh": np.tanh, "logistic": logistic, "exp": np.exp, "sqrt": np.sqrt, "log": np.log}
-    table |= {"sin": np.sin, "cos": np.cos, "erf": special.erf}
+    table |= {"sin": np.sin, "cos": np.cos, "erf": special.erf, "atan": np.arctan}
     table |= {"square": np.square, "reciprocal": np.reciprocal, "gate": lambda g, v: np.where(g > 0, v, 0.0)}
     for node in nodes:
         op, args = node["op"], [values[k] for k in node.get("of", [])]
@@ -422,7 +422,7 @@ def random_program(
 
     last, ops = 0, ["matmul", "view", "take", "concat", "add", "sub", "mul", "div", "neg", "relu", "relu", "relu"]
     ops += ["product", "gate", "gate"] + ["tanh", "logistic", "exp", "square", "reciprocal", "sqrt"] * smooth
-    ops += ["log", "erf", "sin", "cos"] * smooth
+    ops += ["log", "erf", "sin", "cos", "atan"] * smooth
     products = 0
     for _ in range(length):
         op, size = str(rng.choice(ops)), sizes[last]

@@ -133,7 +133,7 @@ def test_weights_that_are_no_numbers_are_rejected(bad: float) -> None:
 
 TRUE = {"exp": mpmath.exp, "tanh": mpmath.tanh, "logistic": lambda z: 1 / (1 + mpmath.exp(-z)),
         "square": lambda z: z * z, "reciprocal": lambda z: 1 / z, "sqrt": mpmath.sqrt, "log": mpmath.log,
-        "erf": mpmath.erf, "sin": mpmath.sin, "cos": mpmath.cos}  # fmt: skip
+        "erf": mpmath.erf, "sin": mpmath.sin, "cos": mpmath.cos, "atan": mpmath.atan}  # fmt: skip
 
 
 def test_every_function_is_tested() -> None:

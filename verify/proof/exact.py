@@ -24,7 +24,7 @@ from axiom_jax.verification.property import Property
 from axiom_jax.verification.search.margins import Subject, nearest
 
 REPLAY_WORK = 3_000_000  # multiplications
-CURVES = {"exp", "logistic", "tanh", "log", "erf", "erfc", "sin", "cos"}
+CURVES = {"exp", "logistic", "tanh", "log", "erf", "erfc", "sin", "cos", "atan"}
 EACH = 100  # about so many multiplications a value of them takes
 REPLAYED = 3  # points of a property's boxes
 

@@ -28,7 +28,7 @@ EXACT = MOVES | {"abs", "max", "min", "clamp", "reduce_max", "reduce_min", "redu
                  "select_n", "gt", "ge", "lt", "le", "and", "or", "not"}  # fmt: skip
 SUMS = {"dot_general", "conv_general_dilated", "reduce_sum", "reduce_window_sum", "cumsum"}
 ROUNDED = SUMS | {"add", "add_any", "sub", "mul", "div", "square", "integer_pow", "sqrt", "rsqrt", "exp", "logistic",
-                  "tanh", "log", "erf", "sin", "cos"}  # fmt: skip
+                  "tanh", "log", "erf", "sin", "cos", "atan"}  # fmt: skip
 ADDS = {"add", "add_any", "sub"}
 FLUSHED = ADDS | {"mul", "dot_general", "conv_general_dilated"}  # whose charged errors hold a constant's flushing
 SMALLEST, LARGEST = 2.0**-126, 2.0**100  # of normal numbers; of what constants may multiply to

@@ -307,7 +307,7 @@ def _expanded(graph: Graph, node: Node, shape: tuple[int, ...]) -> Node:
     return graph.take(node, np.broadcast_to(np.arange(node.size).reshape(node.shape), shape))
 
 
-for _op in ("add", "sub", "mul", "div", "neg", "tanh", "logistic", "exp", "sqrt", "log", "erf", "sin", "cos"):
+for _op in ("add", "sub", "mul", "div", "neg", "tanh", "logistic", "exp", "sqrt", "log", "erf", "sin", "cos", "atan"):
     ir.define(_op, _elementwise(_op))
 
 

@@ -78,9 +78,9 @@ def _step(node: Any, args: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
     from scipy.special import erf  # takes a while to import
 
     value = {"exp": np.exp, "tanh": np.tanh, "sqrt": np.sqrt, "square": np.square, "reciprocal": np.reciprocal,
-             "log": np.log, "erf": erf, "sin": np.sin, "cos": np.cos,
+             "log": np.log, "erf": erf, "sin": np.sin, "cos": np.cos, "atan": np.arctan,
              "logistic": lambda v: 1 / (1 + np.exp(-v))}[node.op](x)  # fmt: skip
     slope = {"exp": value, "tanh": 1 - value**2, "sqrt": 0.5 / np.maximum(value, np.sqrt(ex)), "square": 2 * x,
-             "reciprocal": value**2, "log": 1 / x, "erf": 1.2, "sin": 1.0, "cos": 1.0,
+             "reciprocal": value**2, "log": 1 / x, "erf": 1.2, "sin": 1.0, "cos": 1.0, "atan": 1.0,
              "logistic": value * (1 - value)}[node.op]  # fmt: skip
     return value, np.where(ex > 0, abs(slope) * ex, 0) + ULPS * UNIT * abs(value)

@@ -12,7 +12,7 @@ from typing import Any
 
 Term = tuple[str, Fraction]
 ELEMENTWISE = frozenset({"add", "sub", "mul", "div", "neg", "relu", "gate", "tanh", "logistic", "exp", "square",
-                         "reciprocal", "sqrt", "log", "erf", "sin", "cos"})  # fmt: skip
+                         "reciprocal", "sqrt", "log", "erf", "sin", "cos", "atan"})  # fmt: skip
 
 
 def property_text(cases: Sequence[dict[str, Any]], outputs: int) -> str:

@@ -184,6 +184,11 @@ def _cos(node: Node, x: Reals) -> Reals:
     return reals.smooth(x, "cos")
 
 
+@operator("Atan")
+def _atan(node: Node, x: Reals) -> Reals:
+    return reals.smooth(x, "atan")
+
+
 @operator("Sqrt")
 def _sqrt(node: Node, x: Reals) -> Reals:
     return reals.smooth(x, "sqrt")

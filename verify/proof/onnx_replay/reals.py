@@ -211,7 +211,7 @@ def minimum(a: Reals, b: Reals) -> Reals:
 
 
 def smooth(a: Reals, name: str) -> Reals:
-    """exp, log, logistic, tanh, erf or sqrt, which grow, or sin or cos: enclosed."""
+    """exp, log, logistic, tanh, erf, atan or sqrt, which grow, or sin or cos: enclosed."""
     f, x = checker.FUNCTIONS[name], outward(a)
     lo, hi = x.lo.ravel().tolist(), x.hi.ravel().tolist()
     if name in ("sqrt", "log") and min(lo, default=1) < (name == "log"):
