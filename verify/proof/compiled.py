@@ -29,6 +29,8 @@ from axiom_jax.verification.proof.hlo.text import Instruction, Module, Unread, r
 from axiom_jax.verification.search.margins import Subject
 
 KIND = "optimised-hlo"
+ELIDED = "constant({...})"
+LONGEST = 1 << 23  # bytes of a compiled module whose constants are read
 LOOKED = 1000  # elements of a value, to name an operation that was replaced
 DEFAULT: Mapping[str, str] = {}
 KEEPING: Mapping[str, str] = {"xla_disable_hlo_passes": "algsimp"}  # the pass that merges operations is left out
@@ -130,6 +132,15 @@ def _lowered(subject: Subject, profile: str, device: Any) -> tuple[Any, str]:
         return lowered, lowered.as_text(dialect="hlo") or ""
 
 
+def _in_full(lowered: Any, executable: Any) -> tuple[str, str] | None:
+    """The HLO before and after with the constants that texts leave out; None if there are too many of them."""
+    program, (module,) = lowered.compiler_ir("hlo"), executable.runtime_executable().hlo_modules()
+    optimised = module.as_serialized_hlo_module_proto()
+    if len(optimised) > LONGEST:
+        return None
+    return program.as_hlo_text(True), type(program)(optimised).as_hlo_text(True)
+
+
 def _compiled(subject: Subject, options: tuple[tuple[str, str], ...], profile: str) -> Compilation:
     told = lambda kept, reason, digest="": Compilation(kept, reason, digest, options, *_environment(profile))
     if (device := device_of(profile)) is None:
@@ -137,7 +148,10 @@ def _compiled(subject: Subject, options: tuple[tuple[str, str], ...], profile: s
     try:
         with jax.default_device(device):
             lowered, before = _lowered(subject, profile, device)
-            after = lowered.compile(compiler_options=dict(options) or None).as_text()
+            executable = lowered.compile(compiler_options=dict(options) or None)
+            after = executable.as_text()
+            if ELIDED in before or (after and ELIDED in after):
+                before, after = _in_full(lowered, executable) or (before, after)
     except (TypeError, ValueError, NotImplementedError, RuntimeError, JaxRuntimeError) as error:
         return told(False, f"it cannot be compiled: {type(error).__name__}")
     if not before or not after:

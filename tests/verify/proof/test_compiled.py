@@ -203,6 +203,21 @@ ENTRY %main (x: f32[2,6]) -> f32[2] {
     assert "replaced" in str(difference(read(text), read(other.replace("constant(0)", "constant(1)"))))
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_long_constants_are_read_whole(kept):
+    """The texts of HLO leave out constants of more than ten numbers; two that XLA multiplies are another program."""
+    rng = np.random.default_rng(3)
+    w, v = rng.normal(size=(4, 30)).astype(np.float32), rng.normal(size=30).astype(np.float32)
+    found = compilation(Subject(lambda _, x: x @ w * v if kept else x @ w * v * v[::-1], (), (VECTOR,)))
+    assert found.kept is kept and found.reason.startswith("" if kept else "replaced: ")
+
+
+def test_more_constants_than_are_read_are_left_out(monkeypatch):
+    monkeypatch.setattr(compiled, "LONGEST", 100)
+    w = np.random.default_rng(3).normal(size=(4, 30)).astype(np.float32)
+    assert "is not printed whole" in compilation(Subject(lambda _, x: x @ w, (), (VECTOR,))).reason
+
+
 def test_kernels_that_xla_writes_by_way_of_triton_are_read():
     head, tail = SMALL.split("ENTRY")
     given = read(head + "ENTRY" + tail.replace("tanh(%a)", GIVEN % "__triton"))
