@@ -115,7 +115,8 @@ def test_what_xla_merges_behind_a_detour_breaks_no_proof(merged):
     point, asked = tuple(map(Fraction, x.tolist())), subject(merged)
     prop = Property((Case(point, point, ((Atom(((1, Fraction(1)), (0, Fraction(-1))), Fraction(1, 5)),),)),))
     low, high = np.asarray(jax.jit(lambda x: merged(None, x))(x))
-    assert high - low <= 0.2 or jax.default_backend() != "cpu"  # what is proved over the reals does not hold here
+    merging = jax.default_backend() == "cpu" and jax.__version_info__ < (0, 12)  # newer compilers merge others
+    assert high - low <= 0.2 or not merging  # what is proved over the reals does not hold here
     verdict = decide(asked, prop, timeout=60.0, float32=True).verdict
     assert isinstance(verdict, Proved) and verdict.levels == ("real",)
 
