@@ -205,7 +205,7 @@ ENTRY %main (x: f32[2,6]) -> f32[2] {
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_long_constants_are_read_whole(kept):
-    """The texts of HLO leave out constants of more than ten numbers; two that XLA multiplies, where it does, are another one."""
+    """The texts of HLO leave out constants of more than ten numbers; a product of two is another constant."""
     rng = np.random.default_rng(3)
     w, v = rng.normal(size=(4, 30)).astype(np.float32), rng.normal(size=30).astype(np.float32)
     found = compilation(Subject(lambda _, x: x @ w * v if kept else x @ w * v * v[::-1], (), (VECTOR,)))
